@@ -38,9 +38,8 @@ def chained(entry: AuditEntry, sequence: int, previous: str) -> ChainedEntry:
 
 def broken_link(chain: Iterable[ChainedEntry]) -> str | None:
     """The first place where the chain does not hold, in words; None if it holds from its first entry on."""
-    previous, sequence = GENESIS, 0
-    for link in chain:
-        sequence += 1
+    previous = GENESIS
+    for sequence, link in enumerate(chain, start=1):
         if link.sequence != sequence:
             return f"entry {sequence} is missing (next is {link.sequence})"
         if link.previous != previous:
@@ -52,7 +51,7 @@ def broken_link(chain: Iterable[ChainedEntry]) -> str | None:
 
 
 def _digest(entry: AuditEntry, sequence: int, previous: str) -> str:
-    body = {
+    body: dict[str, Any] = {
         "version": VERSION,
         "sequence": sequence,
         "previous": previous,

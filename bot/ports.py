@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol, Self
 
 from bot.fleet import Fleet, WorkloadRef
+from bot.report import Report
 
 
 class SourceError(Exception):
@@ -387,3 +388,71 @@ class Engine(Protocol):
     def dead(self, kind: str, row_ids: Sequence[str]) -> tuple[str, ...]:
         """Those that ended without closing their row (an error, or too many recoveries)."""
         ...
+
+
+# ---------------------------------------------------------------------------------------------- Slack
+
+
+class TooManyError(SourceError):
+    """Slack said 429. `wait_seconds` is its Retry-After."""
+
+    def __init__(self, why: str, wait_seconds: float) -> None:
+        super().__init__("Slack", why, retryable=True)
+        self.wait_seconds = wait_seconds
+
+
+class UnclearError(SourceError):
+    """No answer, or a broken one, to a call that may have had its effect: look before doing it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Modal:
+    """A dialog. `token` (an id of ours) comes back with its submission; `inputs` are asked for."""
+
+    title: str  # at most 24 characters
+    report: Report
+    token: str
+    callback: str  # "review", "propose"
+    submit: str | None = None  # the verb on the button; None: nothing to submit
+    inputs: tuple["Input", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    name: str
+    label: str
+    initial: str = ""
+    multiline: bool = False
+    optional: bool = False
+    choices: tuple[str, ...] = ()
+
+
+class Chat(Protocol):
+    """Slack, as the announcer and the listeners need it. Raises TooManyError, UnclearError, SourceError."""
+
+    def post(
+        self, channel: str, report: Report, *, marker: str, thread: str | None = None, broadcast: bool = False
+    ) -> str:
+        """Returns the message's ts. `marker` (an id of ours) is put into a block_id, so that `find` can see it."""
+        ...
+
+    def update(self, channel: str, ts: str, report: Report, *, marker: str) -> None: ...
+    def find(self, channel: str, marker: str, *, thread: str | None = None, since: datetime) -> str | None:
+        """The ts of a message of ours that carries `marker`: asked before a repeated post."""
+        ...
+
+    def picture(self, channel: str, thread: str, *, name: str, title: str, alt: str, png: bytes) -> None:
+        """Upload into a thread. `name` is unique, so that `has_picture` can see it."""
+        ...
+
+    def has_picture(self, channel: str, thread: str, name: str) -> bool: ...
+    def whisper(self, channel: str, user: str, report: Report) -> None:
+        """Visible to `user` only."""
+        ...
+
+    def open_modal(self, trigger: str, modal: Modal) -> str:
+        """Within 3 s of the click. Returns the view's id."""
+        ...
+
+    def update_modal(self, view: str, modal: Modal) -> None: ...
+    def group_members(self, group: str) -> frozenset[str]: ...
