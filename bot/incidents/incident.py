@@ -1,8 +1,9 @@
 """An incident and its rounds, and what this floor needs of the store."""
 
 import enum
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -172,6 +173,13 @@ class IncidentTx(Protocol):
         ...
 
 
+class Store(Protocol):
+    """Transactions on our database. `write` commits at the end of the block or not at all; `read` is one snapshot."""
+
+    def write(self) -> AbstractContextManager[IncidentTx]: ...
+    def read(self) -> AbstractContextManager[IncidentTx]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Domain times, from the settings."""
@@ -185,4 +193,3 @@ class Timing:
     escalation_seconds: float = 900
     silent_seconds: float = 600  # an alert not told for so long is asked for
     storm_services: int = 8  # alerts over so many services within a minute: one summary
-    labels: Mapping[str, str] = field(default_factory=dict)

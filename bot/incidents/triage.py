@@ -1,0 +1,315 @@
+"""Deliveries become incidents: open one, join one, reopen one, resolve one.
+
+Several alerts about one service are one story (KV cache, queue and TTFT of one overload); one node's alert that hits
+several services is one incident; a storm over many services is gathered into one. An alert that fires again within
+the hold-down reopens its incident quietly, and is counted.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from bot.audit import AuditEntry
+from bot.fleet import Fleet
+from bot.incidents.alert import Alert, AlertStatus, Delivery
+from bot.incidents.incident import (
+    Incident,
+    IncidentState,
+    IncidentTx,
+    Round,
+    RoundReason,
+    Store,
+    Target,
+    Timing,
+)
+from bot.incidents.target import key_labels, resolve
+from bot.ports import ClusterReader
+from bot.runbook.schema import Runbook, Severity
+
+STORM_TITLE = "Alert storm"
+# After so many re-firings within the hold-down an incident stays open until its alerts have been quiet for that long.
+FLAPS_UNTIL_DAMPED = 2
+# One transaction takes so many: long enough to batch a storm, short enough that a click is not kept waiting.
+BATCH = 500
+
+
+class Triage:
+    """Acts on what the intake wrote. `step` is called by the leader's loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        cluster: ClusterReader,
+        fleet: Fleet,
+        runbooks: Mapping[str, Runbook],
+        timing: Timing,
+        pool: Executor,
+    ) -> None:
+        self._store = store
+        self._cluster = cluster
+        self._fleet = fleet
+        self._runbooks = runbooks
+        self._timing = timing
+        self._pool = pool
+
+    def step(self, now: datetime) -> bool:
+        """Triage a batch. True if there was something."""
+        with self._store.read() as tx:
+            deliveries = tx.deliveries(BATCH)
+        if not deliveries:
+            return False
+        # Asked before the transaction: the API server may be slow, and the store has one writer.
+        targets = self._targets([d.alert for d in deliveries])
+        with self._store.write() as tx:
+            desk = _Desk(tx, self._fleet, self._runbooks, self._timing, now)
+            for delivery in deliveries:
+                desk.take(delivery.alert, targets[key_labels(delivery.alert.labels)])
+            tx.delivered([d.id for d in deliveries])
+            desk.close(deliveries)
+        return True
+
+    def _targets(self, alerts: Sequence[Alert]) -> dict[tuple[tuple[str, str], ...], Target]:
+        wanted = {key_labels(a.labels): a.labels for a in alerts}
+        found = self._pool.map(lambda labels: resolve(labels, self._cluster, self._fleet), wanted.values())
+        return dict(zip(wanted, found, strict=True))
+
+
+def runbook_for(labels: Mapping[str, str], runbooks: Mapping[str, Runbook]) -> str | None:
+    """The runbook whose `match` asks for the most labels and finds them; the first by name among equals."""
+    scored = [(runbook.matches(labels), name) for name, runbook in sorted(runbooks.items())]
+    best = max((score for score, _ in scored), default=0)
+    return next((name for score, name in scored if score == best), None) if best else None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Where a firing alert belongs: an incident that is there, or (None) a new one."""
+
+    incident: Incident | None
+    reopens: bool = False
+
+
+def place(
+    alert: Alert,
+    target: Target,
+    *,
+    known: Incident | None,
+    open_incidents: Sequence[Incident],
+    recently_resolved: Sequence[Incident],
+    timing: Timing,
+    now: datetime,
+) -> Match:
+    """`known` is the incident this fingerprint joined last. Pure."""
+    if known is not None and known.state is IncidentState.OPEN:
+        return Match(known)
+    held = now - timedelta(seconds=timing.hold_down_seconds)
+    if known is not None and known.resolved_at is not None and known.resolved_at >= held:
+        return Match(known, reopens=True)
+    window = now - timedelta(seconds=timing.join_window_seconds)
+    for incident in open_incidents:
+        if incident.opened_at >= window and _same_story(alert, target, incident):
+            return Match(incident)
+    for incident in recently_resolved:
+        if incident.resolved_at is not None and incident.resolved_at >= held and _same_story(alert, target, incident):
+            return Match(incident, reopens=True)
+    return Match(None)
+
+
+def _same_story(alert: Alert, target: Target, incident: Incident) -> bool:
+    theirs = incident.target
+    if target.service is not None:
+        return target.service == theirs.service or target.service in theirs.also
+    if target.node is not None:
+        return target.node == theirs.node
+    # Nothing is known but the alert itself: the same rule in the same namespace is one incident, not one per series.
+    nothing_known = theirs.service is None and theirs.node is None and not theirs.also
+    return nothing_known and alert.name in incident.alert_names and target.namespace == theirs.namespace
+
+
+class _Desk:
+    """One transaction's work: knows the open incidents, so that a batch of thousands asks the store once."""
+
+    def __init__(
+        self, tx: IncidentTx, fleet: Fleet, runbooks: Mapping[str, Runbook], timing: Timing, now: datetime
+    ) -> None:
+        self._tx = tx
+        self._fleet = fleet
+        self._runbooks = runbooks
+        self._timing = timing
+        self._now = now
+        held = now - timedelta(seconds=timing.hold_down_seconds)
+        self._incidents = {i.number: i for i in (*tx.incidents_resolved_since(held), *tx.open_incidents())}
+        self._touched: dict[int, None] = {}  # in order
+        self._resolved_in: dict[int, None] = {}
+
+    def take(self, alert: Alert, target: Target) -> None:
+        known = self._known(alert.fingerprint)
+        if alert.status is AlertStatus.RESOLVED:
+            if known is not None:  # else it was resolved before we ever heard of it
+                self._tx.join_alert(known.number, alert)
+                self._resolved_in[known.number] = None
+                self._touched[known.number] = None
+            return
+        match = place(
+            alert,
+            target,
+            known=known,
+            open_incidents=[i for i in self._incidents.values() if i.state is IncidentState.OPEN],
+            recently_resolved=[i for i in self._incidents.values() if i.state is IncidentState.RESOLVED],
+            timing=self._timing,
+            now=self._now,
+        )
+        if match.incident is None:
+            incident = self._storm(target) or self._opened(alert, target)
+        else:
+            incident = self._reopened(match.incident) if match.reopens else match.incident
+        self._keep(self._joined(incident, alert, target))
+        self._tx.join_alert(incident.number, alert)
+
+    def close(self, deliveries: Sequence[Delivery]) -> None:
+        """After the batch: incidents all of whose alerts are resolved end, the rest is shown as it is."""
+        for number in self._resolved_in:
+            incident = self._incidents[number]
+            firing = [a for a in self._tx.alerts_of(number) if a.status is AlertStatus.FIRING]
+            if incident.state is not IncidentState.OPEN or firing:
+                continue
+            if resolved := when_all_resolved(incident, self._timing, self._now, last_change=self._now):
+                self._keep(resolved)
+                self._audit("incident.resolved", resolved, reason=resolved.resolution)
+                self._ask_round(resolved, RoundReason.RESOLVING)
+        for number in self._touched:
+            self._tx.show(number)
+
+    def _known(self, fingerprint: str) -> Incident | None:
+        number = self._tx.incident_of_fingerprint(fingerprint)
+        if number is not None and number not in self._incidents:
+            incident = self._tx.incident(number)
+            if incident is None:
+                return None
+            self._incidents[number] = incident
+        return self._incidents[number] if number is not None else None
+
+    def _opened(self, alert: Alert, target: Target) -> Incident:
+        service = self._fleet.service(target.service) if target.service else None
+        incident = Incident(
+            number=self._tx.new_incident_number(),
+            state=IncidentState.OPEN,
+            severity=alert.severity,
+            title=alert.annotations.get("summary") or alert.name,
+            target=target,
+            runbook=runbook_for(alert.labels, self._runbooks),
+            channel=service.channel if service else self._channel_of(target),
+            opened_at=self._now,
+            began_at=started(alert) or self._now,
+        )
+        self._audit("incident.opened", incident, alert=alert.name, fingerprint=alert.fingerprint)
+        self._ask_round(incident, RoundReason.START)
+        return incident
+
+    def _channel_of(self, target: Target) -> str:
+        channels = {s.channel for s in self._fleet.services if s.name in target.also}
+        return channels.pop() if len(channels) == 1 else self._fleet.default_channel
+
+    def _storm(self, target: Target) -> Incident | None:
+        """The incident that gathers a storm: from the n-th service within a minute on, one message for all further."""
+        if target.service is None:
+            return None
+        minute = self._now - timedelta(seconds=60)
+        fresh = [i for i in self._incidents.values() if i.opened_at >= minute and i.state is IncidentState.OPEN]
+        storm = next((i for i in self._incidents.values() if i.title == STORM_TITLE and i in fresh), None)
+        if storm is None:
+            if len({i.target.service for i in fresh if i.target.service}) < self._timing.storm_services:
+                return None
+            storm = Incident(
+                number=self._tx.new_incident_number(),
+                state=IncidentState.OPEN,
+                severity=Severity.CRITICAL,
+                title=STORM_TITLE,
+                target=Target(),
+                runbook=None,
+                channel=self._fleet.default_channel,
+                opened_at=self._now,
+                began_at=self._now,
+            )
+            self._audit("incident.opened", storm, reason=f"alerts over {self._timing.storm_services} services in 60 s")
+        return replace(storm, target=replace(storm.target, also=_with(storm.target.also, target.service)))
+
+    def _reopened(self, incident: Incident) -> Incident:
+        again = replace(incident, state=IncidentState.OPEN, resolved_at=None, resolution=None, flaps=incident.flaps + 1)
+        self._audit("incident.reopened", again, flaps=again.flaps)
+        return again
+
+    def _joined(self, incident: Incident, alert: Alert, target: Target) -> Incident:
+        new_kind = alert.name not in incident.alert_names
+        worse = alert.severity.rank > incident.severity.rank
+        began = min(filter(None, (incident.began_at, started(alert))))
+        runbook = incident.runbook
+        named = runbook_for(alert.labels, self._runbooks)
+        if incident.title != STORM_TITLE and named is not None and (runbook is None or worse):
+            runbook = named
+        joined = replace(
+            incident,
+            severity=alert.severity if worse else incident.severity,
+            alert_names=_with(incident.alert_names, alert.name),
+            began_at=began,
+            runbook=runbook,
+            target=_better(incident.target, target) if incident.title != STORM_TITLE else incident.target,
+        )
+        if new_kind and incident.alert_names:
+            self._audit("incident.joined", joined, alert=alert.name, fingerprint=alert.fingerprint)
+            self._ask_round(joined, RoundReason.JOINED)
+        return joined
+
+    def _keep(self, incident: Incident) -> None:
+        if self._incidents.get(incident.number) != incident:
+            self._tx.save_incident(incident)
+        self._incidents[incident.number] = incident
+        self._touched[incident.number] = None
+
+    def _ask_round(self, incident: Incident, reason: RoundReason) -> None:
+        ask_round(self._tx, incident, reason, self._now)
+
+    def _audit(self, action: str, incident: Incident, **detail: object) -> None:
+        self._tx.audit(AuditEntry(self._now, "bot", action, incident.id, detail))
+
+
+def ask_round(
+    tx: IncidentTx, incident: Incident, reason: RoundReason, now: datetime, *, asked_by: str | None = None
+) -> Round | None:
+    """Make a round due now, unless one is due already or the incident has no runbook."""
+    if incident.runbook is None or any(r.incident == incident.number for r in tx.due_rounds(now)):
+        return None
+    number = tx.next_round_number(incident.number)
+    round = Round(incident.number, number, incident.runbook, reason, due_at=now, asked_by=asked_by)
+    # The incident's own row may be newer than the store's: the round refers to it by number only.
+    tx.save_incident(incident)
+    tx.save_round(round)
+    return round
+
+
+def when_all_resolved(incident: Incident, timing: Timing, now: datetime, *, last_change: datetime) -> Incident | None:
+    """The incident resolved, or None while it flaps: then its alerts must have been quiet for the hold-down."""
+    quiet_since = now - timedelta(seconds=timing.hold_down_seconds)
+    if incident.flaps >= FLAPS_UNTIL_DAMPED and last_change > quiet_since:
+        return None
+    return replace(incident, state=IncidentState.RESOLVED, resolved_at=now, resolution="all alerts resolved")
+
+
+def started(alert: Alert) -> datetime | None:
+    """startsAt as a time; None if it is not one."""
+    try:
+        return datetime.fromisoformat(alert.starts_at)
+    except ValueError:
+        return None
+
+
+def _better(old: Target, new: Target) -> Target:
+    """What was not known before may be now; what was known stays."""
+    if old.service is not None or new.service is None:
+        return old
+    return new
+
+
+def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:
+    return names if name in names else (*names, name)
