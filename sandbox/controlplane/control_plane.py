@@ -1,7 +1,8 @@
 """Runs etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kwok on loopback, as one thing.
 
 Real: API, admission, RBAC, controllers, scheduling, disruption budgets, dry runs. Played by kwok: nodes and kubelets,
-so there are no containers, and no probes run. Pod addresses are loopback ones: a process of ours can be the pod.
+so there are no containers, and no probes run. Pod addresses are loopback ones: a process of ours can be the pod, and
+is reached at the pod's own address. Services have no endpoints.
 """
 
 import json
@@ -20,6 +21,7 @@ from sandbox.controlplane.api import Api
 from sandbox.controlplane.build import LOGS_DEFINITION, build, built
 from sandbox.controlplane.certificates import Certificates
 from sandbox.controlplane.kubeconfig import certificate_user, write_kubeconfig
+from sandbox.controlplane.kubelet import Kubelet
 from sandbox.part import Part, answers
 
 _STAGES = Path(__file__).parent / "stages"
@@ -45,6 +47,7 @@ class ControlPlane:
         admin = self._certificates.client("admin", "system:masters")
         self.admin_kubeconfig = self._kubeconfig("admin", certificate_user(*admin))
         self.api = Api(self.url, self.ca, admin)
+        self.kubelet = Kubelet(self.api, folder / "pod-logs")
         self._audit_log = folder / "audit.log"
         self._pods: PodNetwork | None = None
 
@@ -57,6 +60,8 @@ class ControlPlane:
                 f"--service-account-private-key-file={self._certificates.service_accounts_key}",
                 f"--root-ca-file={self.ca}",
                 "--use-service-account-credentials",
+                # The API server takes no loopback address into an EndpointSlice: Services stay without endpoints.
+                "--controllers=*,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller",
             ],
         )
         self.scheduler = self._controller_part("kube-scheduler", [])
@@ -195,6 +200,7 @@ class ControlPlane:
                 f"--service-account-signing-key-file={keys.service_accounts_key}",
                 "--service-cluster-ip-range=10.0.0.0/24",
                 "--endpoint-reconciler-type=none",
+                "--kubelet-preferred-address-types=InternalIP",  # node names resolve nowhere
                 f"--audit-policy-file={policy}",
                 f"--audit-log-path={self._audit_log}",
                 "--audit-log-maxsize=100000",  # MB: never rotated, so that one file holds everything
@@ -243,10 +249,28 @@ class ControlPlane:
                 "--node-lease-duration-seconds=40",
                 "--enable-crds=Logs",
                 *(f"--config={stage}" for stage in sorted(_STAGES.glob("*.yaml"))),
+                f"--config={self._silent_containers()}",
             ],
             log=self.folder / "kwok.log",
             ready=answers(f"http://{address}/healthz"),
         )
+
+    def _silent_containers(self) -> Path:
+        """Without word from `Kubelet.set_logs` a container has printed nothing, which is not an error."""
+        empty = self.folder / "empty.log"
+        empty.touch()
+        rule = self.folder / "silent-containers.json"
+        rule.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "kwok.x-k8s.io/v1alpha1",
+                    "kind": "ClusterLogs",
+                    "metadata": {"name": "silent-containers"},
+                    "spec": {"logs": [{"logsFile": str(empty)}]},
+                }
+            )
+        )
+        return rule
 
     def _kubeconfig(self, name: str, user: dict[str, str]) -> Path:
         return write_kubeconfig(self.folder / f"{name}.kubeconfig", server=self.url, ca=self.ca, user=user)
