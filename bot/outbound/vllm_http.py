@@ -1,0 +1,128 @@
+"""vLLM's own HTTP API on a pod's address: is it there, which version, which models, and does it really answer.
+
+/health stays 200 while the engine hangs, so the one-token completion is the only question that proves service.
+"""
+
+import ipaddress
+import time
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import requests
+from pydantic import BaseModel, ValidationError
+
+from bot.outbound.bounded import CHUNK_BYTES, TooLong, TooSlow, gather
+from bot.outbound.json_http import Reply, session
+from bot.ports import Completion, SourceError
+
+# A model list is a few kB, a one-token completion less. What is longer is not vLLM.
+BODY_LIMIT_BYTES = 1024 * 1024
+_TEXT_LIMIT = 500
+
+
+_Form = TypeVar("_Form", bound=BaseModel)
+
+
+class _Version(BaseModel):
+    version: str
+
+
+class _Models(BaseModel):
+    data: list[dict[str, Any]]
+
+
+class _Choice(BaseModel):
+    text: str
+
+
+class _Completed(BaseModel):
+    choices: list[_Choice]
+
+
+class VllmHttp:
+    """Implements ports.Engines. `api_key` is vLLM's --api-key, which guards /v1/* only."""
+
+    def __init__(self, *, timeout_seconds: float = 3, api_key: str | None = None, threads: int = 32) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._session = session(threads)
+        # Pod addresses are inside the cluster: no proxy of the environment leads there, no .netrc is meant for them.
+        self._session.trust_env = False
+
+    def health(self, address: str) -> int | None:
+        reply = self._ask("GET", address, "/health")
+        return None if reply is None else reply.status
+
+    def version(self, address: str) -> str | None:
+        """None: nobody listens, or it did not say in time."""
+        reply = self._ask("GET", address, "/version")
+        return None if reply is None else self._parsed(_Version, address, "/version", reply).version
+
+    def models(self, address: str) -> tuple[Mapping[str, Any], ...] | None:
+        """None: nobody listens, or it did not say in time."""
+        reply = self._ask("GET", address, "/v1/models")
+        return None if reply is None else tuple(self._parsed(_Models, address, "/v1/models", reply).data)
+
+    def complete(self, address: str, model: str, *, timeout_seconds: float) -> Completion:
+        question = {"model": model, "prompt": "1", "max_tokens": 1, "temperature": 0}
+        start = time.monotonic()
+        reply = self._ask("POST", address, "/v1/completions", body=question, timeout_seconds=timeout_seconds)
+        seconds = time.monotonic() - start
+        if reply is None:
+            return Completion(ok=False, status=None, seconds=seconds, text="")
+        try:
+            if reply.status == 200:
+                text = "".join(choice.text for choice in _Completed.model_validate(reply.json()).choices)
+                return Completion(ok=True, status=200, seconds=seconds, text=text[:_TEXT_LIMIT])
+        except (ValidationError, ValueError):
+            pass  # a 200 that completes nothing: shown as what it is
+        return Completion(ok=False, status=reply.status, seconds=seconds, text=_excerpt(reply.body))
+
+    def _ask(
+        self, method: str, address: str, path: str, *, body: Any = None, timeout_seconds: float | None = None
+    ) -> Reply | None:
+        """None: nobody listens, or no whole answer came in time."""
+        seconds = timeout_seconds or self._timeout_seconds
+        url = _base(address) + path
+        try:
+            with self._session.request(
+                method,
+                url,
+                json=body,
+                headers=self._headers,
+                timeout=(min(2, seconds), seconds),
+                allow_redirects=False,  # a pod sends nobody anywhere else
+                stream=True,
+            ) as answer:
+                chunks = answer.iter_content(CHUNK_BYTES)
+                text = gather(chunks, deadline=time.monotonic() + seconds, limit_bytes=BODY_LIMIT_BYTES)
+                return Reply(answer.status_code, text, answer.headers)
+        except TooLong as error:
+            raise SourceError("vLLM", f"{url}: {error}", "Is that really vLLM's port?") from error
+        except (requests.RequestException, TooSlow):
+            return None
+
+    def _parsed(self, form: type[_Form], address: str, path: str, reply: Reply) -> _Form:
+        if reply.status == 401:
+            raise SourceError("vLLM", f"{address}{path} wants an API key", "It was started with --api-key.")
+        try:
+            return form.model_validate(reply.json())
+        except (ValidationError, ValueError) as error:
+            why = f"{address}{path} answered {reply.status}: {_excerpt(reply.body) or '(an empty body)'}"
+            raise SourceError("vLLM", why, "Is that really vLLM's port?", retryable=reply.status >= 500) from error
+
+
+def _base(address: str) -> str:
+    """`address` is what the API server says of a pod: an IP and a port, never a name that could lead elsewhere."""
+    host, _, port = address.rpartition(":")
+    try:
+        ip = ipaddress.ip_address(host.strip("[]"))
+        if not 0 < int(port) < 65536:
+            raise ValueError("no such port")
+    except ValueError as error:
+        raise SourceError("vLLM", f"{address!r} is not the address of a pod (IP:port)") from error
+    return f"http://[{ip}]:{port}" if ip.version == 6 else f"http://{ip}:{port}"
+
+
+def _excerpt(body: bytes) -> str:
+    return " ".join(body.decode(errors="replace").split())[:_TEXT_LIMIT]
