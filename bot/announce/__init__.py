@@ -1,0 +1,1 @@
+"""What Slack shows of an incident, kept in step with the store: the card, the push, the thread."""
