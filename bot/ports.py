@@ -110,6 +110,9 @@ class Workload:
     observed_generation: int
     conditions: Mapping[str, tuple[bool, str]]  # type -> (status is True, message)
     managed_by: str | None  # "Argo CD", "Flux", "Helm" when labels or annotations say so
+    # A rolling update's limits in pods (percentages resolved); None: pods are not replaced in a rolling way.
+    max_surge: int | None = None
+    max_unavailable: int | None = None
 
     @property
     def settled(self) -> bool:
@@ -401,6 +404,10 @@ class TooManyError(SourceError):
         self.wait_seconds = wait_seconds
 
 
+class GoneError(SourceError):
+    """The message to edit or to answer was deleted."""
+
+
 class UnclearError(SourceError):
     """No answer, or a broken one, to a call that may have had its effect: look before doing it again."""
 
@@ -431,12 +438,25 @@ class Chat(Protocol):
     """Slack, as the announcer and the listeners need it. Raises TooManyError, UnclearError, SourceError."""
 
     def post(
-        self, channel: str, report: Report, *, marker: str, thread: str | None = None, broadcast: bool = False
+        self,
+        channel: str,
+        report: Report,
+        *,
+        marker: str,
+        thread: str | None = None,
+        broadcast: bool = False,
+        call: str | None = None,
     ) -> str:
-        """Returns the message's ts. `marker` (an id of ours) is put into a block_id, so that `find` can see it."""
+        """Returns the message's ts. `marker` (an id of ours) is put into a block_id, so that `find` can see it.
+
+        A phone rings for `call` alone (a user or a group): whoever else the report mentions is named, not called.
+        """
         ...
 
-    def update(self, channel: str, ts: str, report: Report, *, marker: str) -> None: ...
+    def update(self, channel: str, ts: str, report: Report, *, marker: str) -> None:
+        """Rings no phone, whoever is mentioned. Raises GoneError if somebody deleted the message."""
+        ...
+
     def find(self, channel: str, marker: str, *, thread: str | None = None, since: datetime) -> str | None:
         """The ts of a message of ours that carries `marker`: asked before a repeated post."""
         ...

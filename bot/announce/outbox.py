@@ -12,7 +12,8 @@ from bot.report import Report
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The one message of an incident. `shown` is the digest of the rendering that Slack has; None before the post."""
+    """The one message of an incident. `shown` is the digest of the rendering that Slack has (`announce.seen` writes
+    and reads it; the store only keeps it); None before the post."""
 
     incident: int
     channel: str
