@@ -3,6 +3,7 @@ the leader acts on it. The row is unique by Slack's own id, so a repeated delive
 
 import enum
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -44,10 +45,5 @@ class RequestTx(AnnounceTx, Protocol):
 class Store(Protocol):
     """Transactions on our database. `write` commits at the end of the block or not at all; `read` is one snapshot."""
 
-    def write(self) -> "Transaction": ...
-    def read(self) -> "Transaction": ...
-
-
-class Transaction(Protocol):
-    def __enter__(self) -> RequestTx: ...
-    def __exit__(self, *exc: object) -> None: ...
+    def write(self) -> AbstractContextManager[RequestTx]: ...
+    def read(self) -> AbstractContextManager[RequestTx]: ...

@@ -4,6 +4,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,7 +28,7 @@ class WebhookAlert(_Foreign):
     startsAt: str
     endsAt: str = ""
     generatorURL: str = ""
-    fingerprint: str
+    fingerprint: Annotated[str, Field(min_length=1, max_length=128)]  # 16 hex digits; it is a key in our database
 
 
 class Webhook(_Foreign):
@@ -85,3 +86,21 @@ class TruncatedGroup:
     receiver: str
     truncated: int
     received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """What a webhook said it left out. An empty group key: the webhook was too large to be read at all."""
+
+    group_key: str
+    receiver: str
+    truncated: int
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TakenIn:
+    """One webhook on its way from the intake to the store."""
+
+    alerts: tuple[Alert, ...]
+    truncation: Truncation | None = None

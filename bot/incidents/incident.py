@@ -1,13 +1,13 @@
 """An incident and its rounds, and what this floor needs of the store."""
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from bot.audit import AuditEntry
+from bot.audit import AuditEntry, ChainedEntry
 from bot.fleet import WorkloadRef
 from bot.incidents.alert import Alert, Delivery, TruncatedGroup
 from bot.incidents.judge import Finding, Observation
@@ -164,6 +164,14 @@ class IncidentTx(Protocol):
         ...
 
     def audit(self, entry: AuditEntry) -> None: ...
+    def audited(self, subject: str | None, limit: int) -> Sequence[ChainedEntry]:
+        """Newest first; of one incident (its proposals too) or proposal, or of everything."""
+        ...
+
+    def audit_chain(self) -> Iterator[ChainedEntry]:
+        """All of it, from its first entry on, for `audit.broken_link`."""
+        ...
+
     def show(self, incident: int) -> None:
         """The card's rendering may have changed."""
         ...
