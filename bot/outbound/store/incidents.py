@@ -1,0 +1,77 @@
+"""Incidents, the alerts that joined them, and their rounds."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from bot.incidents.alert import Alert
+from bot.incidents.incident import Incident, IncidentState, Round
+from bot.outbound.store import tables
+from bot.outbound.store.rows import Rows, row_of
+
+
+class IncidentRows(Rows):
+    def new_incident_number(self) -> int:
+        """Given back if the transaction is rolled back: it has named nothing then."""
+        last = tables.incident_number.c.last
+        taken = self._connection.execute(
+            sa.update(tables.incident_number).values(last=last + 1).returning(last)
+        ).scalar_one_or_none()
+        if taken is None:
+            taken = 1
+            self._connection.execute(sa.insert(tables.incident_number).values(last=taken))
+        return int(taken)
+
+    def save_incident(self, incident: Incident) -> None:
+        self._upsert(tables.incident, row_of(incident), ["number"])
+
+    def incident(self, number: int) -> Incident | None:
+        return self._one(Incident, sa.select(tables.incident).where(tables.incident.c.number == number))
+
+    def open_incidents(self) -> Sequence[Incident]:
+        t = tables.incident
+        return self._all(Incident, sa.select(t).where(t.c.state == IncidentState.OPEN).order_by(t.c.number))
+
+    def incidents_resolved_since(self, moment: datetime) -> Sequence[Incident]:
+        t = tables.incident
+        resolved = (t.c.state == IncidentState.RESOLVED) & (t.c.resolved_at >= moment)
+        return self._all(Incident, sa.select(t).where(resolved).order_by(t.c.number))
+
+    def latest_incidents(self, limit: int) -> Sequence[Incident]:
+        t = tables.incident
+        return self._all(Incident, sa.select(t).order_by(t.c.number.desc()).limit(limit))
+
+    def join_alert(self, incident: int, alert: Alert) -> None:
+        self._upsert(tables.incident_alert, {"incident": incident, **row_of(alert)}, ["incident", "fingerprint"])
+
+    def alerts_of(self, incident: int) -> Sequence[Alert]:
+        t = tables.incident_alert
+        return self._all(Alert, sa.select(t).where(t.c.incident == incident).order_by(t.c.starts_at, t.c.fingerprint))
+
+    def incident_of_fingerprint(self, fingerprint: str) -> int | None:
+        t = tables.incident_alert
+        latest = sa.select(t.c.incident).where(t.c.fingerprint == fingerprint)
+        return self._connection.execute(latest.order_by(t.c.incident.desc()).limit(1)).scalar_one_or_none()
+
+    def save_round(self, round: Round) -> None:
+        self._upsert(tables.round, row_of(round), ["incident", "number"])
+
+    def next_round_number(self, incident: int) -> int:
+        t = tables.round
+        last = self._connection.execute(sa.select(sa.func.max(t.c.number)).where(t.c.incident == incident)).scalar_one()
+        return int(last or 0) + 1
+
+    def due_rounds(self, now: datetime) -> Sequence[Round]:
+        t = tables.round
+        due = t.c.ended_at.is_(None) & (t.c.due_at <= now)
+        return self._all(Round, sa.select(t).where(due).order_by(t.c.due_at, t.c.incident, t.c.number))
+
+    def rounds_of(self, incident: int) -> Sequence[Round]:
+        t = tables.round
+        return self._all(Round, sa.select(t).where(t.c.incident == incident).order_by(t.c.number))
+
+    def last_round(self, incident: int) -> Round | None:
+        t = tables.round
+        ended = (t.c.incident == incident) & t.c.ended_at.is_not(None)
+        return self._one(Round, sa.select(t).where(ended).order_by(t.c.number.desc()).limit(1))
