@@ -1,6 +1,7 @@
 """Which fixtures there are, and where. Each module of fixtures answers for one kind of real part."""
 
 pytest_plugins = [
+    "tests.fixtures_controlplane",
     "tests.fixtures_metrics",
     "tests.fixtures_postgres",
 ]

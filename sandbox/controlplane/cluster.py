@@ -181,17 +181,18 @@ class Cluster:
         path = f"/api/v1/namespaces/{name}/serviceaccounts/default"
         _until(lambda: self._api.find(path) is not None, 20, f"ServiceAccount default in {name}")
 
+    def delete_namespace(self, name: str) -> None:
+        """With all that is in it; returns when its pods are gone."""
+        self._api.delete(f"/api/v1/namespaces/{name}")
+        # By itself the namespace controller comes to it after 5 s. In a namespace that ends, no pod is created again.
+        pods = f"/api/v1/namespaces/{name}/pods"
+        self._api.delete(f"{pods}?gracePeriodSeconds=0")
+        _until(lambda: not self._api.items(pods), 30, f"end of the pods in {name}")
+
     def deploy(self, deployment: VllmDeployment) -> None:
         self.create_namespace(deployment.namespace)
         for manifest in deployment.manifests():
             self._api.apply(manifest)
-
-    def delete(self, namespace: str, name: str) -> None:
-        """The deployment with its service and budget; returns when its pods are gone."""
-        for path in (_deployment(namespace, name), f"/api/v1/namespaces/{namespace}/services/{name}"):
-            self._api.delete(path)
-        self._api.delete(f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets/{name}")
-        _until(lambda: not self.pods(namespace, name), 30, f"end of the pods of {namespace}/{name}")
 
     def scale(self, namespace: str, name: str, replicas: int) -> None:
         self._api.patch(f"{_deployment(namespace, name)}", {"spec": {"replicas": replicas}})

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,10 +33,7 @@ class KubectlError(RuntimeError):
 
 
 class ControlPlane:
-    """`start`, use, `stop`; or as a context manager. Everything it writes lies in `folder`.
-
-    `apiserver` is a Part of its own for outages: freeze, thaw, kill, start again on the same port.
-    """
+    """`start`, use, `stop`; or as a context manager. Everything it writes lies in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,7 +52,7 @@ class ControlPlane:
         build()  # at once if it was built before
         self._etcd = self._etcd_part()
         self.apiserver = self._apiserver_part()
-        self.controller_manager = self._controller_part(
+        self._controller_manager = self._controller_part(
             "kube-controller-manager",
             [
                 f"--service-account-private-key-file={self._certificates.service_accounts_key}",
@@ -62,9 +60,11 @@ class ControlPlane:
                 "--use-service-account-credentials",
                 # The API server takes no loopback address into an EndpointSlice: Services stay without endpoints.
                 "--controllers=*,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller",
+                # After an outage a kubelet is back in seconds; kwok may need half a minute, and no node is to be lost.
+                "--node-monitor-grace-period=10m",
             ],
         )
-        self.scheduler = self._controller_part("kube-scheduler", [])
+        self._scheduler = self._controller_part("kube-scheduler", [])
         self._kwok: Part | None = None
 
     # ------------------------------------------------------------------------------------------------ run
@@ -76,15 +76,13 @@ class ControlPlane:
         self._kwok = self._kwok_part(self._pods.cidr)
         self.kubectl("apply", "-f", str(built(LOGS_DEFINITION)))
         with ThreadPoolExecutor(3) as pool:
-            list(pool.map(Part.start, [self.controller_manager, self.scheduler, self._kwok]))
+            list(pool.map(Part.start, [self._controller_manager, self._scheduler, self._kwok]))
         self._wait_for_service_accounts()
         return self
 
     def stop(self) -> None:
         """The reverse order, so that nobody writes to what has gone. What is not running is left alone."""
-        if self._kwok is not None:
-            self._kwok.stop()
-        for part in (self.scheduler, self.controller_manager, self.apiserver, self._etcd):
+        for part in reversed(self.parts):
             part.stop()
         if self._pods is not None:
             self._pods.release()
@@ -95,7 +93,7 @@ class ControlPlane:
         deadline = time.monotonic() + 30
         while self.api.find("/api/v1/namespaces/default/serviceaccounts/default") is None:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"no ServiceAccount `default` after 30 s\n{self.controller_manager.tail()}")
+                raise TimeoutError(f"no ServiceAccount `default` after 30 s\n{self._controller_manager.tail()}")
             time.sleep(0.05)
 
     def __enter__(self) -> Self:
@@ -109,6 +107,36 @@ class ControlPlane:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    @property
+    def parts(self) -> list[Part]:
+        """Its processes, in the order of their start."""
+        every = [self._etcd, self.apiserver, self._controller_manager, self._scheduler]
+        return every if self._kwok is None else [*every, self._kwok]
+
+    @contextmanager
+    def outage(self, *, refuse: bool = False) -> Iterator[None]:
+        """The API server accepts connections and answers nothing, or with `refuse` nobody listens any more.
+
+        Its own clients are stopped meanwhile. They would wait longer after each failure, up to half a minute, and so
+        prolong the outage; like this all goes on at once when the API server is back.
+        """
+        clients = self.parts[2:]
+        for part in clients:
+            part.freeze()
+        if refuse:
+            self.apiserver.kill()
+        else:
+            self.apiserver.freeze()
+        try:
+            yield
+        finally:
+            if refuse:
+                self.apiserver.start()
+            else:
+                self.apiserver.thaw()
+            for part in clients:
+                part.thaw()
 
     # ------------------------------------------------------------------------------------------------ use
 
@@ -147,6 +175,13 @@ class ControlPlane:
         )
         token: str = answer["status"]["token"]
         return token
+
+    def token_file(self, namespace: str, service_account: str) -> Path:
+        """The token in a file, where a program expects a mounted one."""
+        path = self.folder / f"{namespace}-{service_account}.token"
+        path.touch(mode=0o600)
+        path.write_text(self.token(namespace, service_account))
+        return path
 
     def kubeconfig_for(self, namespace: str, service_account: str) -> Path:
         """A kubeconfig that is this ServiceAccount and nothing more."""
