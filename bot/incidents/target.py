@@ -81,11 +81,16 @@ def _by_pod(labels: Mapping[str, str], cluster: ClusterReader, fleet: Fleet) -> 
         if namespace is None or name is None or not (_is_name(namespace) and _is_name(name)):
             continue
         pod = cluster.pod(namespace, name)
-        ref = cluster.workload_of(pod) if pod is not None else _owner_of_gone_pod(namespace, name, cluster, fleet)
+        ref = _owner(pod, cluster) if pod is not None else _owner_of_gone_pod(namespace, name, cluster, fleet)
         service = fleet.service_of(ref) if ref is not None else None
         if service is not None:
             return Target(service.name, ref, name, namespace, pod.node if pod is not None else None)
     return None
+
+
+def _owner(pod: Pod, cluster: ClusterReader) -> WorkloadRef | None:
+    """None for what can be no service of ours: an exporter's DaemonSet, a Job, a bare pod."""
+    return cluster.workload_of(pod) if pod.owner_kind in ("ReplicaSet", "StatefulSet") else None
 
 
 def _owner_of_gone_pod(namespace: str, name: str, cluster: ClusterReader, fleet: Fleet) -> WorkloadRef | None:
@@ -121,7 +126,7 @@ def _by_node(labels: Mapping[str, str], cluster: ClusterReader, fleet: Fleet, de
 def _services_on(pods: tuple[Pod, ...], cluster: ClusterReader, fleet: Fleet) -> list[tuple[Service, WorkloadRef]]:
     found: dict[str, tuple[Service, WorkloadRef]] = {}
     for pod in pods:
-        ref = cluster.workload_of(pod)
+        ref = _owner(pod, cluster)
         service = fleet.service_of(ref) if ref is not None else None
         if service is not None and ref is not None:
             found.setdefault(service.name, (service, ref))

@@ -1,0 +1,111 @@
+import pytest
+
+from bot.incidents.alert import TakenIn, Truncation
+from bot.incidents.incident import Timing
+from bot.incidents.reconcile import Reconcile
+from bot.ports import FiringAlert
+from tests.fakes import NOT_ANSWERING
+from tests.incidents.conftest import alert, at
+
+TIMING = Timing(silent_seconds=600)
+OLD = alert(service="chat-70b")
+
+
+class World:
+    """Alertmanager and Prometheus, as far as alerts go. `down` names who does not answer."""
+
+    def __init__(self):
+        self.told, self.computed, self.down = [], [], None
+
+    def active(self, *, matchers=()):
+        if self.down == "alertmanager":
+            raise NOT_ANSWERING
+        return tuple(FiringAlert(a.labels, {}, a.starts_at, a.fingerprint, "active") for a in self.told)
+
+    def alerts(self):
+        if self.down == "prometheus":
+            raise NOT_ANSWERING
+        return tuple(FiringAlert(a.labels, {}, a.starts_at, None, "firing") for a in self.computed)
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+@pytest.fixture
+def reconcile(store, world):
+    with store.write() as tx:
+        tx.take_in([OLD])
+        tx.delivered([d.id for d in tx.deliveries(10)])
+    return Reconcile(store, world, world, TIMING, interval_seconds=10)
+
+
+def states(store):
+    with store.read() as tx:
+        return [d.alert.status.value for d in tx.deliveries(10)]
+
+
+def test_an_alert_told_lately_is_not_asked_for(reconcile, store):
+    for seconds in range(0, 600, 20):
+        reconcile.step(at(seconds))
+    assert states(store) == []
+
+
+def test_a_silent_alert_that_both_lack_twice_is_resolved(reconcile, store):
+    reconcile.step(at(600))
+    assert states(store) == []
+    reconcile.step(at(610))
+    assert states(store) == ["resolved"]
+
+
+def test_an_alert_that_alertmanager_still_has_goes_on_firing(reconcile, store, world):
+    world.told = [OLD]
+    for seconds in range(600, 700, 10):
+        reconcile.step(at(seconds))
+    assert states(store) == []
+
+
+def test_an_alert_that_prometheus_still_computes_goes_on_firing(reconcile, store, world):
+    world.computed = [OLD]
+    for seconds in range(600, 700, 10):
+        reconcile.step(at(seconds))
+    assert states(store) == []
+
+
+@pytest.mark.parametrize("who", ["alertmanager", "prometheus"])
+def test_while_one_of_them_does_not_answer_nothing_is_resolved(reconcile, store, world, who):
+    world.down = who
+    for seconds in range(600, 700, 10):
+        reconcile.step(at(seconds))
+    assert states(store) == []
+
+
+def test_lacked_once_and_told_again_starts_over(reconcile, store, world):
+    reconcile.step(at(600))
+    world.told = [OLD]
+    reconcile.step(at(610))
+    world.told = []
+    reconcile.step(at(1300))
+    assert states(store) == []
+
+
+def test_what_a_truncated_webhook_hid_is_fetched(reconcile, store, world):
+    hidden = alert("VllmQueue", service="chat-70b")
+    world.told = [OLD, hidden]
+    store.take_in_webhooks([TakenIn((), Truncation("{}:{}", "bot", 1, at(5)))])
+    reconcile.step(at(10))
+    with store.read() as tx:
+        assert [d.alert.name for d in tx.deliveries(10)] == ["VllmQueue"]
+        assert not tx.truncated_groups()
+
+
+def test_a_resolve_that_a_truncated_webhook_hid_is_found_without_waiting_for_silence(reconcile, store):
+    store.take_in_webhooks([TakenIn((), Truncation("{}:{}", "bot", 1, at(5)))])
+    reconcile.step(at(10))
+    reconcile.step(at(20))
+    assert states(store) == ["resolved"]
+
+
+def test_without_an_alertmanager_nothing_is_assumed(store, world):
+    assert not Reconcile(store, None, world, TIMING, interval_seconds=10).step(at(0))

@@ -1,0 +1,188 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from bot.incidents.alert import AlertStatus
+from bot.incidents.incident import IncidentState, RoundReason, Timing
+from bot.incidents.triage import STORM_TITLE, Triage, runbook_for
+from bot.runbook.schema import Runbook, Severity
+from tests.fakes import FakeCluster
+from tests.incidents.conftest import alert, at, make_fleet, resolved
+
+RULE = {"id": "r", "when": ["a.b > 1"], "severity": "warning", "title": "t", "finding": "f"}
+
+
+def runbook(name, *match):
+    body = {"title": name, "owner": "o", "symptoms": "s", "match": match, "rules": [RULE]}
+    return Runbook.model_validate({**body, "steps": [{"id": "a", "probe": "promql"}], "name": name})
+
+
+RUNBOOKS = {
+    "high_latency": runbook("high_latency", {"alertname": ["VllmHighTTFT", "VllmQueue"]}),
+    "gpu": runbook("gpu", {"alertname": "GpuXid"}, {"alertname": "VllmHighTTFT", "severity": "info"}),
+}
+TIMING = Timing(hold_down_seconds=60, join_window_seconds=600, storm_services=4)
+
+
+class Desk:
+    """The triage with a store behind it: tell it alerts, look at incidents."""
+
+    def __init__(self, store, *services):
+        self.store = store
+        pool = ThreadPoolExecutor(4)
+        fleet = make_fleet(*(services or ("chat-70b", "code-8b")))
+        self.triage = Triage(store, FakeCluster(), fleet, RUNBOOKS, TIMING, pool)
+
+    def tell(self, *alerts, seconds=0.0):
+        with self.store.write() as tx:
+            tx.take_in(alerts)
+        while self.triage.step(at(seconds)):
+            pass
+        return self.incidents()
+
+    def incidents(self):
+        with self.store.read() as tx:
+            return sorted(tx.latest_incidents(100), key=lambda i: i.number)
+
+    def due(self, seconds=0.0):
+        with self.store.read() as tx:
+            return list(tx.due_rounds(at(seconds)))
+
+
+@pytest.fixture
+def desk(store):
+    return Desk(store)
+
+
+def test_an_alert_opens_an_incident_in_its_services_channel_and_asks_for_a_round(desk):
+    (incident,) = desk.tell(alert(service="chat-70b"))
+    assert (incident.target.service, incident.channel, incident.runbook) == ("chat-70b", "#chat-70b", "high_latency")
+    assert [r.reason for r in desk.due()] == [RoundReason.START]
+
+
+def test_several_alerts_about_one_service_are_one_incident(desk):
+    (incident,) = desk.tell(
+        alert(service="chat-70b"), alert("VllmQueue", service="chat-70b"), alert(service="chat-70b", pod="p")
+    )
+    assert incident.alert_names == ("VllmHighTTFT", "VllmQueue")
+
+
+def test_another_service_is_another_incident(desk):
+    assert len(desk.tell(alert(service="chat-70b"), alert(service="code-8b"))) == 2
+
+
+def test_long_after_it_a_new_alert_about_the_service_is_another_incident(desk):
+    desk.tell(alert(service="chat-70b"))
+    assert len(desk.tell(alert("VllmQueue", service="chat-70b"), seconds=601)) == 2
+
+
+def test_a_new_kind_of_alert_asks_for_another_round_only_when_none_is_due(desk, store):
+    desk.tell(alert(service="chat-70b"))
+    desk.tell(alert("VllmQueue", service="chat-70b"), seconds=1)
+    assert [r.reason for r in desk.due(1)] == [RoundReason.START]
+
+
+def test_a_repeated_alert_changes_nothing(desk):
+    first = desk.tell(alert(service="chat-70b"))
+    assert desk.tell(alert(service="chat-70b"), seconds=5) == first
+
+
+def test_a_worse_alert_makes_the_incident_worse(desk):
+    desk.tell(alert(service="chat-70b", severity="warning"))
+    (incident,) = desk.tell(alert("VllmQueue", service="chat-70b", severity="critical"), seconds=1)
+    assert incident.severity is Severity.CRITICAL
+
+
+def test_all_alerts_resolved_ends_the_incident_and_asks_whether_it_is_really_over(desk):
+    one, two = alert(service="chat-70b"), alert("VllmQueue", service="chat-70b")
+    desk.tell(one, two)
+    (incident,) = desk.tell(resolved(one, 5), seconds=5)
+    assert incident.state is IncidentState.OPEN
+    (incident,) = desk.tell(resolved(two, 9), seconds=9)
+    assert (incident.state, incident.resolved_at) == (IncidentState.RESOLVED, at(9))
+
+
+def test_a_resolve_that_was_never_heard_firing_opens_nothing(desk):
+    assert desk.tell(alert(service="chat-70b", resolved=True)) == []
+
+
+def test_firing_again_within_the_hold_down_reopens_the_same_incident_and_is_counted(desk):
+    one = alert(service="chat-70b")
+    desk.tell(one)
+    desk.tell(resolved(one, 5), seconds=5)
+    (incident,) = desk.tell(alert(service="chat-70b", seconds=20), seconds=20)
+    assert (incident.state, incident.flaps, incident.resolved_at) == (IncidentState.OPEN, 1, None)
+
+
+def test_firing_again_after_the_hold_down_is_a_new_incident(desk):
+    one = alert(service="chat-70b")
+    desk.tell(one)
+    desk.tell(resolved(one, 5), seconds=5)
+    assert len(desk.tell(alert(service="chat-70b", seconds=70), seconds=70)) == 2
+
+
+def test_an_alert_that_flaps_keeps_one_incident_open(desk):
+    one = alert(service="chat-70b")
+    for seconds in range(0, 40, 10):
+        desk.tell(alert(service="chat-70b", seconds=seconds), seconds=seconds)
+        (incident,) = desk.tell(resolved(one, seconds + 5), seconds=seconds + 5)
+    assert (incident.state, incident.flaps) == (IncidentState.OPEN, 2)
+
+
+def test_fired_and_resolved_in_one_delivery_is_an_incident_that_is_over(desk):
+    one = alert(service="chat-70b")
+    (incident,) = desk.tell(one, resolved(one, 1), seconds=1)
+    assert incident.state is IncidentState.RESOLVED
+
+
+def test_an_alert_without_service_is_shown_where_everybody_looks(desk):
+    (incident,) = desk.tell(alert("DiskFull", instance="db-1"), alert("DiskFull", instance="db-2"))
+    assert (incident.channel, incident.runbook) == ("#oncall", None)
+    assert "no service of fleet.yaml" in incident.target.unresolved
+
+
+def test_two_rules_without_service_are_two_incidents(desk):
+    assert len(desk.tell(alert("DiskFull"), alert("CertExpires"))) == 2
+
+
+def test_a_storm_over_many_services_is_gathered_and_loses_nothing(store):
+    names = [f"svc-{n}" for n in range(12)]
+    desk = Desk(store, *names)
+    incidents = desk.tell(*(alert(service=name) for name in names))
+    storm = next(i for i in incidents if i.title == STORM_TITLE)
+    assert len(incidents) == TIMING.storm_services + 1
+    assert set(storm.target.also) == set(names[TIMING.storm_services :])
+    with store.read() as tx:
+        held = {a.labels["service"] for i in incidents for a in tx.alerts_of(i.number)}
+    assert held == set(names)
+
+
+def test_a_second_alert_of_a_service_in_the_storm_joins_the_storm(store):
+    names = [f"svc-{n}" for n in range(6)]
+    desk = Desk(store, *names)
+    before = desk.tell(*(alert(service=name) for name in names))
+    assert len(desk.tell(alert("VllmQueue", service="svc-5"), seconds=3)) == len(before)
+
+
+def test_every_move_is_in_the_audit_chain(desk, store):
+    one = alert(service="chat-70b")
+    desk.tell(one)
+    desk.tell(resolved(one, 5), seconds=5)
+    desk.tell(alert(service="chat-70b", seconds=9), seconds=9)
+    with store.read() as tx:
+        actions = [e.entry.action for e in tx.audit_chain()]
+    assert actions == ["incident.opened", "incident.resolved", "incident.reopened"]
+
+
+def test_the_more_specific_runbook_wins():
+    assert runbook_for({"alertname": "VllmHighTTFT"}, RUNBOOKS) == "high_latency"
+    assert runbook_for({"alertname": "VllmHighTTFT", "severity": "info"}, RUNBOOKS) == "gpu"
+    assert runbook_for({"alertname": "DiskFull"}, RUNBOOKS) is None
+
+
+def test_alert_states_are_kept_under_their_incident(desk, store):
+    one = alert(service="chat-70b")
+    desk.tell(one)
+    (incident,) = desk.tell(resolved(one, 5), seconds=5)
+    with store.read() as tx:
+        assert [a.status for a in tx.alerts_of(incident.number)] == [AlertStatus.RESOLVED]
