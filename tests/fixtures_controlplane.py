@@ -2,9 +2,11 @@
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from sandbox.controlplane import bot_account
 from sandbox.controlplane.cluster import Cluster, default_nodes
 from sandbox.controlplane.control_plane import ControlPlane
 
@@ -31,3 +33,16 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.create_namespace(name)
     yield name
     cluster.delete_namespace(name)
+
+
+@pytest.fixture(scope="session")
+def bot_token_file(control_plane: ControlPlane) -> Path:
+    """The token of the bot's own account, with the roles of `deploy/`: it reads everywhere and changes nothing."""
+    return bot_account.install(control_plane, namespaces=())
+
+
+@pytest.fixture
+def bot_namespace(control_plane: ControlPlane, bot_token_file: Path, namespace: str) -> str:
+    """A namespace in which the bot's account may change what `deploy/` lets it change."""
+    bot_account.allow_changes(control_plane, namespace)
+    return namespace

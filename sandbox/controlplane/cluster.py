@@ -230,8 +230,10 @@ class Cluster:
         return self._api.get(_deployment(namespace, name))
 
     def pods(self, namespace: str, name: str) -> list[dict[str, Any]]:
-        """All pods with the deployment's label, terminating ones too."""
-        return self._api.items(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"app={name}")
+        """All pods that the deployment selects, terminating ones too."""
+        labels = self.deployment(namespace, name)["spec"]["selector"]["matchLabels"]
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        return self._api.items(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)
 
     def wait_until_rolled_out(self, namespace: str, name: str, seconds: float = 60) -> None:
         """All replicas are of the newest revision and available, and no other pod is left."""
