@@ -43,29 +43,50 @@ class Reply:
     body: bytes
 
     @property
+    def said(self) -> dict[str, Any]:
+        """Empty if it is not a JSON object."""
+        try:
+            found = json.loads(self.body)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
     def message(self) -> str:
         """The API server's own words."""
-        try:
-            said = json.loads(self.body)
-        except ValueError:
-            said = None
-        if isinstance(said, dict) and "message" in said:
-            return str(said["message"])
-        return " ".join(self.body[:1000].decode(errors="replace").split())[:300] or "(an empty answer)"
+        text = str(self.said.get("message") or "") or self.body[:1000].decode(errors="replace")
+        return " ".join(text.split())[:500] or "(an empty answer)"
+
+    @property
+    def is_conflict(self) -> bool:
+        """A JSON Patch whose `test` failed is told as an invalid object is, except that no field is blamed."""
+        causes = (self.said.get("details") or {}).get("causes")
+        return self.status == 409 or (self.status == 422 and not causes)
 
 
 class KubernetesHttp:
     """As the ServiceAccount whose token is in `token_file`. Used by all threads at once."""
 
-    def __init__(self, url: str, *, token_file: Path, ca_file: Path, timeout_seconds: float, threads: int = 32) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token_file: Path,
+        ca_file: Path,
+        timeout_seconds: float,
+        threads: int = 32,
+        page_size: int = PAGE_SIZE,
+    ) -> None:
         configuration = Configuration(host=url.rstrip("/"), ssl_ca_cert=str(ca_file) if ca_file.exists() else None)
         configuration.retries = False  # None would ask four times, and four times as long
         configuration.connection_pool_maxsize = threads
         self._api = ApiClient(configuration)
+        self._api.user_agent = "vllm-oncall"  # how an audit log names the program, beside its ServiceAccount
         self._url = url.rstrip("/")
         self._token_file = token_file
         self._ca_file = ca_file
         self._timeout_seconds = timeout_seconds
+        self._page_size = page_size
 
     def get(self, path: str, query: Query = ()) -> dict[str, Any]:
         """The object; SourceError if there is none."""
@@ -80,7 +101,7 @@ class KubernetesHttp:
         """All of a list, page by page."""
         more = ""
         while True:
-            page = self.get(path, [*query, ("limit", str(PAGE_SIZE)), *([("continue", more)] if more else [])])
+            page = self.get(path, [*query, ("limit", str(self._page_size)), *([("continue", more)] if more else [])])
             yield from page.get("items") or ()
             more = (page.get("metadata") or {}).get("continue") or ""
             if not more:
@@ -140,11 +161,8 @@ class KubernetesHttp:
             raise SourceError(SOURCE, f"no token to ask with: {self._token_file}: {error.strerror}", hint) from error
 
     def _json(self, reply: Reply) -> dict[str, Any]:
-        try:
-            found = json.loads(reply.body)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
+        found = reply.said
+        if not found:
             why = f"{self._url} answered {reply.status} with something other than an object: {reply.message}"
             raise SourceError(SOURCE, why, "Is that the API server? Check VLLM_ONCALL_KUBERNETES__URL.")
         return found
@@ -158,8 +176,7 @@ class KubernetesHttp:
             raise SourceError(SOURCE, f"does not know who asks ({what}: {reply.message})", hint)
         if reply.status == 403:
             raise SourceError(SOURCE, *_forbidden(reply.message))
-        # A failed `test` of a JSON Patch is a 422, as an invalid object is; only the words differ.
-        if reply.status == 409 or (reply.status == 422 and "test failed" in reply.message):
+        if reply.is_conflict:
             raise ConflictError(SOURCE, f"it has changed meanwhile ({what}: {reply.message})", "Look again.")
         retryable = reply.status in (410, 429, 500, 502, 503, 504)
         raise SourceError(SOURCE, f"{what} answered {reply.status}: {reply.message}", retryable=retryable)
@@ -186,7 +203,7 @@ def _forbidden(message: str) -> tuple[str, str]:
     """Why and hint: which verb on which resource is missing in whose role."""
     found = _FORBIDDEN.search(message)
     if found is None:
-        return f"refused: {message}", "The bot's role lacks it: compare it with deploy/."
+        return f"refused: {message}", "A quota or an admission webhook says no."
     user, verb, resource = found["user"], found["verb"], found["resource"]
     namespace = re.search(r'in the namespace "([^"]+)"', message)
     where = f" -n {namespace[1]}" if namespace else ""

@@ -1,15 +1,16 @@
 """From the API server's JSON to the values of `ports`: pure, one function per kind.
 
-Only the fields that are read are declared; what the API server leaves out is empty, as Go leaves it.
+What the API server leaves out is empty, as Go leaves it; what is not known stays None.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from bot.fleet import WorkloadRef
+from bot.outbound import kubernetes_forms as forms
 from bot.ports import (
     Autoscaler,
     Container,
@@ -22,256 +23,19 @@ from bot.ports import (
     Workload,
 )
 
-GPU = "nvidia.com/gpu"
 TEMPLATE_HASH = "pod-template-hash"
 _REVISION = "deployment.kubernetes.io/revision"
 _CHANGE_CAUSE = "kubernetes.io/change-cause"
 
-_T = TypeVar("_T")
 _Form = TypeVar("_Form", bound=BaseModel)
 
-# Go writes an empty list or map as null, or not at all.
-_Text = Annotated[str, BeforeValidator(lambda value: value or "")]
-_Number = Annotated[int, BeforeValidator(lambda value: value or 0)]
-_Strings = Annotated[tuple[str, ...], BeforeValidator(lambda value: value or ())]
-_Map = Annotated[dict[str, str], BeforeValidator(lambda value: value or {})]
-_List = Annotated[list[_T], BeforeValidator(lambda value: value or [])]
 
-
-class _Owner(BaseModel):
-    kind: str
-    name: str
-    uid: str
-    controller: bool = False
-
-
-class Meta(BaseModel):
-    name: str
-    namespace: _Text = ""
-    uid: str
-    labels: _Map = {}
-    annotations: _Map = {}
-    generation: int = 0
-    creationTimestamp: datetime
-    deletionTimestamp: datetime | None = None
-    ownerReferences: _List[_Owner] = []
-
-    @property
-    def controller(self) -> _Owner | None:
-        return next((owner for owner in self.ownerReferences if owner.controller), None)
-
-
-class Owned(BaseModel):
-    """Any object, as far as who controls it."""
-
-    metadata: Meta
-
-
-class _Condition(BaseModel):
-    type: str
-    status: str
-    reason: _Text = ""
-    message: _Text = ""
-    lastTransitionTime: datetime | None = None
-
-    @property
-    def true(self) -> bool:
-        return self.status == "True"
-
-
-class _Env(BaseModel):
-    name: str
-    value: _Text = ""
-    valueFrom: dict[str, Any] | None = None
-
-
-class _Port(BaseModel):
-    name: _Text = ""
-    containerPort: int
-
-
-class _Resources(BaseModel):
-    requests: _Map = {}
-    limits: _Map = {}
-
-    @property
-    def gpus(self) -> int:
-        return gpu_count(self.limits) or gpu_count(self.requests)
-
-
-class _ContainerSpec(BaseModel):
-    name: str
-    image: _Text = ""
-    command: _Strings = ()
-    args: _Strings = ()
-    env: _List[_Env] = []
-    ports: _List[_Port] = []
-    resources: _Resources = _Resources()
-    restartPolicy: _Text = ""  # "Always" makes an init container a sidecar
-
-
-class _Waiting(BaseModel):
-    reason: _Text = ""
-    message: _Text = ""
-
-
-class _Running(BaseModel):
-    startedAt: datetime | None = None
-
-
-class _Terminated(BaseModel):
-    reason: _Text = ""
-    message: _Text = ""
-    exitCode: int
-    finishedAt: datetime | None = None
-
-
-class _State(BaseModel):
-    waiting: _Waiting | None = None
-    running: _Running | None = None
-    terminated: _Terminated | None = None
-
-
-class _ContainerStatus(BaseModel):
-    name: str
-    ready: bool = False
-    restartCount: int = 0
-    state: _State = _State()
-    lastState: _State = _State()
-
-
-class _PodSpec(BaseModel):
-    nodeName: _Text = ""
-    containers: _List[_ContainerSpec] = []
-    initContainers: _List[_ContainerSpec] = []
-
-
-class _PodStatus(BaseModel):
-    phase: _Text = ""
-    podIP: _Text = ""
-    conditions: _List[_Condition] = []
-    containerStatuses: _List[_ContainerStatus] = []
-
-
-class _Pod(BaseModel):
-    metadata: Meta
-    spec: _PodSpec
-    status: _PodStatus = _PodStatus()
-
-
-class _Expression(BaseModel):
-    key: str
-    operator: str
-    values: _Strings = ()
-
-
-class _Selector(BaseModel):
-    matchLabels: _Map = {}
-    matchExpressions: _List[_Expression] = []
-
-
-class _WorkloadSpec(BaseModel):
-    replicas: int = 1
-    paused: bool = False
-    selector: _Selector
-    template: dict[str, Any]
-
-
-class _WorkloadStatus(BaseModel):
-    observedGeneration: _Number = 0
-    readyReplicas: _Number = 0
-    updatedReplicas: _Number = 0
-    availableReplicas: _Number = 0
-    unavailableReplicas: _Number = 0
-    conditions: _List[_Condition] = []
-
-
-class _Workload(BaseModel):
-    metadata: Meta
-    spec: _WorkloadSpec
-    status: _WorkloadStatus = _WorkloadStatus()
-
-
-class _Taint(BaseModel):
-    key: str
-    value: _Text = ""
-    effect: str
-
-    def __str__(self) -> str:
-        return f"{self.key}={self.value}:{self.effect}" if self.value else f"{self.key}:{self.effect}"
-
-
-class _NodeSpec(BaseModel):
-    unschedulable: bool = False
-    taints: _List[_Taint] = []
-
-
-class _NodeStatus(BaseModel):
-    allocatable: _Map = {}
-    conditions: _List[_Condition] = []
-
-
-class _Node(BaseModel):
-    metadata: Meta
-    spec: _NodeSpec = _NodeSpec()
-    status: _NodeStatus = _NodeStatus()
-
-
-class _Involved(BaseModel):
-    kind: _Text = ""
-    name: _Text = ""
-
-
-class _EventSeries(BaseModel):
-    count: _Number = 0
-    lastObservedTime: datetime | None = None
-
-
-class _Event(BaseModel):
-    involvedObject: _Involved
-    type: _Text = ""
-    reason: _Text = ""
-    message: _Text = ""
-    count: _Number = 0
-    firstTimestamp: datetime | None = None
-    lastTimestamp: datetime | None = None
-    eventTime: datetime | None = None
-    series: _EventSeries | None = None
-
-
-class _Target(BaseModel):
-    kind: str
-    name: str
-
-
-class _AutoscalerSpec(BaseModel):
-    scaleTargetRef: _Target
-    minReplicas: int | None = None
-    maxReplicas: int
-
-
-class _AutoscalerStatus(BaseModel):
-    currentReplicas: _Number = 0
-    desiredReplicas: _Number = 0
-
-
-class _Autoscaler(BaseModel):
-    metadata: Meta
-    spec: _AutoscalerSpec
-    status: _AutoscalerStatus = _AutoscalerStatus()
-
-
-def owned(raw: Mapping[str, Any]) -> Meta:
-    return _as(Owned, raw).metadata
-
-
-def gpu_count(resources: Mapping[str, str]) -> int:
-    """Extended resources are whole numbers; only their text is a quantity."""
-    return int(resources.get(GPU) or 0)
+def owned(raw: Mapping[str, Any]) -> forms.Meta:
+    return _as(forms.Owned, raw).metadata
 
 
 def pod(raw: Mapping[str, Any]) -> Pod:
-    found = _as(_Pod, raw)
+    found = _as(forms.Pod, raw)
     meta, conditions = found.metadata, {c.type: c for c in found.status.conditions}
     ready, scheduled = conditions.get("Ready"), conditions.get("PodScheduled")
     is_ready = ready is not None and ready.true
@@ -297,7 +61,7 @@ def pod(raw: Mapping[str, Any]) -> Pod:
     )
 
 
-def _container(spec: _ContainerSpec, status: _ContainerStatus | None) -> Container:
+def _container(spec: forms.ContainerSpec, status: forms.ContainerStatus | None) -> Container:
     return Container(
         name=spec.name,
         image=spec.image,
@@ -313,7 +77,7 @@ def _container(spec: _ContainerSpec, status: _ContainerStatus | None) -> Contain
     )
 
 
-def _state(state: _State) -> ContainerState | None:
+def _state(state: forms.State) -> ContainerState | None:
     if state.terminated is not None:
         end = state.terminated
         return ContainerState("terminated", end.reason, end.message, end.exitCode, end.finishedAt)
@@ -326,7 +90,7 @@ def _state(state: _State) -> ContainerState | None:
 
 def requested_gpus(raw: Mapping[str, Any]) -> int:
     """What the scheduler counts for a pod: its containers and sidecars, or more if an init container needs more."""
-    spec = _as(_Pod, raw).spec
+    spec = _as(forms.Pod, raw).spec
     sidecars = peak = 0
     for init in spec.initContainers:
         if init.restartPolicy == "Always":
@@ -338,13 +102,14 @@ def requested_gpus(raw: Mapping[str, Any]) -> int:
 
 def node_of(raw: Mapping[str, Any]) -> str:
     """ "" if the pod is not scheduled."""
-    return _as(_Pod, raw).spec.nodeName
+    return _as(forms.Pod, raw).spec.nodeName
 
 
 def workload(ref: WorkloadRef, raw: Mapping[str, Any]) -> Workload:
-    found = _as(_Workload, raw)
+    found = _as(forms.Workload, raw)
     meta, spec, status = found.metadata, found.spec, found.status
     deployment = ref.kind == "Deployment"
+    surge, unavailable = _rolling_limits(ref, spec)
     revision = meta.annotations.get(_REVISION)
     return Workload(
         ref=ref,
@@ -363,10 +128,33 @@ def workload(ref: WorkloadRef, raw: Mapping[str, Any]) -> Workload:
         observed_generation=status.observedGeneration,
         conditions={c.type: (c.true, c.message) for c in status.conditions},
         managed_by=_managed_by(meta),
+        max_surge=surge,
+        max_unavailable=unavailable,
     )
 
 
-def _managed_by(meta: Meta) -> str | None:
+def _rolling_limits(ref: WorkloadRef, spec: forms.WorkloadSpec) -> tuple[int | None, int | None]:
+    strategy = spec.strategy if ref.kind == "Deployment" else spec.updateStrategy
+    if strategy.type != "RollingUpdate":
+        return None, None
+    limits = strategy.rollingUpdate or forms.RollingUpdate()
+    if ref.kind == "StatefulSet":
+        return 0, max(1, _pods(limits.maxUnavailable, spec.replicas, up=False))
+    surge = _pods(limits.maxSurge, spec.replicas, up=True)
+    unavailable = _pods(limits.maxUnavailable, spec.replicas, up=False)
+    # The controller's own rule: with both at zero nothing could ever move.
+    return (surge, unavailable) if surge or unavailable else (0, 1)
+
+
+def _pods(limit: int | str | None, replicas: int, *, up: bool) -> int:
+    """A number of pods, or a percentage of the replicas."""
+    if not isinstance(limit, str):
+        return limit or 0
+    share = int(limit.rstrip("%")) * replicas
+    return math.ceil(share / 100) if up else share // 100
+
+
+def _managed_by(meta: forms.Meta) -> str | None:
     """Argo CD and Flux before Helm: they may have rendered a chart, and it is they who would undo a change."""
     keys = {*meta.labels, *meta.annotations}
     if any(key.startswith("argocd.argoproj.io/") for key in keys):
@@ -380,7 +168,7 @@ def _managed_by(meta: Meta) -> str | None:
 
 def label_selector(raw: Mapping[str, Any]) -> str:
     """A workload's selector, as a list request takes it."""
-    selector = _as(_Workload, raw).spec.selector
+    selector = _as(forms.Workload, raw).spec.selector
     terms = [f"{key}={value}" for key, value in selector.matchLabels.items()]
     for expression in selector.matchExpressions:
         values = ",".join(expression.values)
@@ -397,7 +185,7 @@ def label_selector(raw: Mapping[str, Any]) -> str:
 
 def revision(raw: Mapping[str, Any]) -> Revision:
     """Of a ReplicaSet. The template is what a rollback would put back: without the hash that its controller added."""
-    found = _as(_Workload, raw)
+    found = _as(forms.Workload, raw)
     meta = found.metadata
     containers = (found.spec.template.get("spec") or {}).get("containers") or ()
     return Revision(
@@ -419,7 +207,7 @@ def without_hash(template: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def node(raw: Mapping[str, Any]) -> Node:
-    found = _as(_Node, raw)
+    found = _as(forms.Node, raw)
     known = {c.type: c.true for c in found.status.conditions if c.status != "Unknown"}
     return Node(
         name=found.metadata.name,
@@ -429,15 +217,15 @@ def node(raw: Mapping[str, Any]) -> Node:
         labels=found.metadata.labels,
         annotations=found.metadata.annotations,
         taints=tuple(str(taint) for taint in found.spec.taints),
-        gpus=gpu_count(found.status.allocatable),
+        gpus=forms.gpu_count(found.status.allocatable),
         gpu_product=found.metadata.labels.get("nvidia.com/gpu.product"),
     )
 
 
 def event(raw: Mapping[str, Any]) -> Event:
     """Old and new writers of events use different fields for the same."""
-    found = _as(_Event, raw)
-    series = found.series or _EventSeries()
+    found = _as(forms.Event, raw)
+    series = found.series or forms.EventSeries()
     return Event(
         at=series.lastObservedTime or found.lastTimestamp or found.eventTime or found.firstTimestamp,
         kind=found.involvedObject.kind,
@@ -451,7 +239,7 @@ def event(raw: Mapping[str, Any]) -> Event:
 
 def autoscaler(raw: Mapping[str, Any]) -> tuple[str, str, Autoscaler]:
     """Kind and name of what it scales, and itself."""
-    found = _as(_Autoscaler, raw)
+    found = _as(forms.Autoscaler, raw)
     meta, spec, status = found.metadata, found.spec, found.status
     keda = any("keda.sh/" in key for key in meta.labels) or meta.name.startswith("keda-hpa-")
     return (

@@ -1,0 +1,177 @@
+import pytest
+
+from bot.fleet import WorkloadRef
+from bot.ports import ConflictError, SourceError, Workload
+from tests.outbound.worlds import RealWorld, World, with_flag
+
+
+def there(world: World, ref: WorkloadRef) -> Workload:
+    found = world.reader.workload(ref)
+    assert found is not None
+    return found
+
+
+def flag(workload: Workload) -> str:
+    return workload.template["spec"]["containers"][0]["args"][-1]
+
+
+# ---------------------------------------------------------------------------------------------- scale
+
+
+def test_scaling_changes_the_replicas_and_tells_before_and_after(world: World):
+    ref = world.deploy("chat", replicas=1)
+    change = world.writer.scale(ref, before=1, after=2)
+    assert (change.before["spec"]["replicas"], change.after["spec"]["replicas"]) == (1, 2)
+    world.settle(ref)
+    assert there(world, ref).ready == 2
+    assert len(world.reader.pods_of(ref)) == 2
+
+
+def test_a_dry_run_of_scaling_tells_the_same_and_changes_nothing(world: World):
+    ref = world.deploy("chat", replicas=1)
+    change = world.writer.scale(ref, before=1, after=2, dry_run=True)
+    assert (change.before["spec"]["replicas"], change.after["spec"]["replicas"]) == (1, 2)
+    assert there(world, ref).desired == 1
+
+
+def test_scaling_what_somebody_else_scaled_is_a_conflict_and_changes_nothing(world: World):
+    ref = world.deploy("chat", replicas=1)
+    world.scale(ref, 2)
+    with pytest.raises(ConflictError, match="2 replicas now, not 1"):
+        world.writer.scale(ref, before=1, after=3)
+    assert there(world, ref).desired == 2
+
+
+def test_zero_replicas_can_be_left_and_reached(world: World):
+    ref = world.deploy("chat", replicas=1)
+    down = world.writer.scale(ref, before=1, after=0)
+    assert down.after["spec"]["replicas"] == 0
+    up = world.writer.scale(ref, before=0, after=1)
+    assert (up.before["spec"]["replicas"], there(world, ref).desired) == (0, 1)
+
+
+def test_a_stateful_workload_can_be_scaled(world: World):
+    ref = world.deploy_stateful("chat")
+    world.writer.scale(ref, before=2, after=1)
+    assert there(world, ref).desired == 1
+
+
+def test_a_replica_that_does_not_lead_changes_nothing(world: World):
+    ref = world.deploy("chat", replicas=1)
+    writer = world.writer_of_a_follower
+    with pytest.raises(SourceError, match="leads now"):
+        writer.scale(ref, before=1, after=2)
+    with pytest.raises(SourceError, match="leads now"):
+        template = there(world, ref).template
+        writer.set_template(ref, before=template, after=with_flag(template, "v=2"), cause="x")
+    assert (there(world, ref).desired, flag(there(world, ref))) == (1, "--v=1")
+
+
+def test_a_replica_that_does_not_lead_may_preview(world: World):
+    ref = world.deploy("chat", replicas=1)
+    assert world.writer_of_a_follower.scale(ref, before=1, after=2, dry_run=True).after["spec"]["replicas"] == 2
+
+
+def test_a_workload_that_is_not_there_is_an_error(world: World):
+    with pytest.raises(SourceError, match="not found"):
+        world.writer.scale(WorkloadRef(namespace=world.namespace, name="no-such-thing"), before=1, after=2)
+
+
+# ---------------------------------------------------------------------------------------------- templates
+
+
+def test_going_back_takes_the_old_revision_up_again_under_a_new_number(world: World):
+    ref = world.deploy("chat", flag="v=1")
+    world.roll_out(ref, flag="v=2", cause="raise v")
+    good = world.reader.revisions(ref)[1]
+    now = there(world, ref).template
+    change = world.writer.set_template(ref, before=now, after=good.template, cause="back to 1, inc-142-p2")
+    world.settle(ref)
+    workload = there(world, ref)
+    assert workload.template == good.template
+    assert workload.settled and workload.revision == 3
+    newest = world.reader.revisions(ref)[0]
+    assert (newest.number, newest.replica_set, newest.change_cause) == (3, good.replica_set, "back to 1, inc-142-p2")
+    assert len(world.reader.revisions(ref)) == 2
+    assert change.before["spec"]["template"] == now
+    assert change.after["spec"]["template"] == good.template
+
+
+def test_a_dry_run_of_a_template_tells_the_same_and_changes_nothing(world: World):
+    ref = world.deploy("chat")
+    now = there(world, ref).template
+    change = world.writer.set_template(ref, before=now, after=with_flag(now, "v=9"), cause="try", dry_run=True)
+    assert change.after["spec"]["template"] == with_flag(now, "v=9")
+    assert change.after["metadata"]["annotations"]["kubernetes.io/change-cause"] == "try"
+    assert there(world, ref).template == now
+    assert len(world.reader.revisions(ref)) == 1
+
+
+def test_a_template_that_somebody_else_changed_is_a_conflict_and_stays(world: World):
+    ref = world.deploy("chat", flag="v=1")
+    shown = there(world, ref).template
+    world.roll_out(ref, flag="v=2", cause="theirs")
+    with pytest.raises(ConflictError, match="no longer the one shown"):
+        world.writer.set_template(ref, before=shown, after=with_flag(shown, "v=3"), cause="ours")
+    assert flag(there(world, ref)) == "--v=2"
+
+
+def test_replicas_that_somebody_else_changed_do_not_stand_in_a_templates_way(world: World):
+    ref = world.deploy("chat", replicas=1)
+    shown = there(world, ref).template
+    world.scale(ref, 2)
+    world.writer.set_template(ref, before=shown, after=with_flag(shown, "v=2"), cause="ours")
+    world.settle(ref)
+    assert (there(world, ref).ready, flag(there(world, ref))) == (2, "--v=2")
+
+
+def test_a_template_with_characters_that_json_escapes_is_changed_too(world: World):
+    ref = world.deploy("chat", flag='v="<ä & ß>"')
+    shown = there(world, ref).template
+    world.writer.set_template(ref, before=shown, after=with_flag(shown, "v=ü<2"), cause="größer <2>")
+    world.settle(ref)
+    assert flag(there(world, ref)) == "--v=ü<2"
+    assert world.reader.revisions(ref)[0].change_cause == "größer <2>"
+
+
+# ---------------------------------------------------------------------------------------------- the real one alone
+
+
+def test_a_template_that_the_api_server_refuses_is_an_error_with_its_words(real_world: RealWorld):
+    ref = real_world.deploy("chat")
+    shown = there(real_world, ref).template
+    broken = {**shown, "spec": {**shown["spec"], "restartPolicy": "Sometimes"}}
+    with pytest.raises(SourceError, match="restartPolicy") as refused:
+        real_world.writer.set_template(ref, before=shown, after=broken, cause="x", dry_run=True)
+    assert not isinstance(refused.value, ConflictError)
+
+
+def test_a_change_between_the_read_and_the_patch_is_caught_by_the_api_server(real_world: RealWorld):
+    """What the comparison before the patch cannot see: the `test` inside it."""
+    ref = real_world.deploy("chat", replicas=1)
+    path = f"/apis/apps/v1/namespaces/{ref.namespace}/deployments/{ref.name}"
+    for operation in (
+        {"op": "test", "path": "/metadata/generation", "value": 99},
+        {"op": "test", "path": "/spec/replicas", "value": 7},
+    ):
+        with pytest.raises(ConflictError):
+            real_world.http.patch_json(path, [operation, {"op": "add", "path": "/spec/replicas", "value": 3}])
+    assert there(real_world, ref).desired == 1
+
+
+def test_every_request_of_a_change_is_in_the_audit_log_and_was_allowed(real_world: RealWorld):
+    ref = real_world.deploy("chat", replicas=1)
+    shown = there(real_world, ref).template
+    real_world.writer.scale(ref, before=1, after=2)
+    real_world.writer.set_template(ref, before=shown, after=with_flag(shown, "v=2"), cause="x")
+    user = "system:serviceaccount:vllm-oncall:vllm-oncall"
+    ours = [e for e in real_world.plane.audit(user) if e.namespace == real_world.namespace]
+    assert {e.code for e in ours} == {200}
+    assert [e.subresource for e in ours if e.verb == "patch"] == ["scale", ""]
+
+
+def test_outside_the_namespaces_it_is_bound_in_a_change_is_refused_with_the_role_that_lacks_it(real_world: RealWorld):
+    with pytest.raises(SourceError) as refused:
+        real_world.writer.scale(WorkloadRef(namespace="kube-system", name="chat"), before=1, after=2, dry_run=True)
+    assert "`get` on `deployments/scale` in namespace kube-system" in refused.value.why
+    assert "kubectl auth can-i get deployments/scale -n kube-system" in refused.value.hint
