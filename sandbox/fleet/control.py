@@ -17,7 +17,7 @@ SHORT_PROMPTS = (RequestKind(),)
 # One in twenty is a whole document: its prefill takes more than a second, and all others wait for it.
 LONG_PROMPTS = (RequestKind(weight=19), RequestKind(weight=1, prompt_tokens=28_000, spread=0.1))
 # Long conversations whose beginning is cached: little to compute, much to keep.
-LONG_CONTEXTS = (RequestKind(prompt_tokens=6_000, output_tokens=400, cached_ratio=0.95, spread=0.3),)
+LONG_CONTEXTS = (RequestKind(prompt_tokens=4_000, output_tokens=600, cached_ratio=0.95, spread=0.3),)
 TIMEOUT_SECONDS = 10
 
 

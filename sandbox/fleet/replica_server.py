@@ -20,6 +20,7 @@ from sandbox.fleet.words import answer
 
 DEFAULT_CHAT_TOKENS = 64  # a chat model ends its answer by itself; this one always here
 UNCOUNTED = {"/metrics", "/health", "/ping", "/version", "/load"}  # as vLLM's middleware leaves them out
+_IN_ENGINE = web.RequestKey("in_engine", bool)  # set on requests that the engine has taken or refused
 # vLLM's own words, by which clients recognise the error.
 BUSY = "The engine is currently busy and cannot accept new requests. Please try again later or on a different instance."
 
@@ -234,9 +235,6 @@ class ReplicaServer:
             "model": self.replica.model,
             "system_fingerprint": f"vllm-{self.replica.version}-tp{size}",
         }
-
-
-_IN_ENGINE = "in_engine"
 
 
 def _hang_up(request: web.Request) -> None:

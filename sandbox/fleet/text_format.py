@@ -1,6 +1,6 @@
 """Prometheus' text format as Python's client library writes it: labels sorted, `_created` gauges, floats."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from sandbox.fleet.measurements import Histogram
@@ -85,8 +85,10 @@ class Page:
             self._lines.append(f"{name}{{{inner}}} {float(value)}" if inner else f"{name} {float(value)}")
 
     def _created_gauge(
-        self, base: str, about: str, labels: Iterable[Mapping[str, str]], since: float, bare: bool
+        self, base: str, about: str, labels: Sequence[Mapping[str, str]], since: float, bare: bool
     ) -> None:
+        if not labels:
+            return
         self._lines += [f"# HELP {base}_created {about}", f"# TYPE {base}_created gauge"]
         self._samples(f"{base}_created", [(more, since) for more in labels], bare)
 
