@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "tests.fixtures_controlplane",
+    "tests.fixtures_fleet",
     "tests.fixtures_metrics",
     "tests.fixtures_postgres",
 ]
