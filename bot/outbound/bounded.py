@@ -2,9 +2,10 @@
 every byte, and a body may be as long as the other side likes."""
 
 import time
-from collections.abc import Iterable
 
-CHUNK_BYTES = 64 * 1024
+import urllib3
+
+_CHUNK_BYTES = 64 * 1024
 
 
 class TooSlow(Exception):
@@ -15,11 +16,12 @@ class TooLong(Exception):
     """The body is longer than allowed."""
 
 
-def gather(chunks: Iterable[bytes], *, deadline: float, limit_bytes: int) -> bytes:
-    """The whole body. `deadline` is of time.monotonic(); it is looked at between chunks, so a chunk that never comes is
-    up to the library's read timeout."""
+def gather(response: urllib3.BaseHTTPResponse, *, deadline: float, limit_bytes: int) -> bytes:
+    """The whole body, decompressed. `deadline` is of time.monotonic(); a byte that never comes is up to the response's
+    own read timeout. Raises urllib3's HTTPError if the connection breaks."""
     body = bytearray()
-    for chunk in chunks:
+    # Not `read` or `stream`: they wait until a chunk is full.
+    while chunk := response.read1(_CHUNK_BYTES, decode_content=True):
         body += chunk
         if len(body) > limit_bytes:
             raise TooLong(f"more than {limit_bytes:,} bytes came")

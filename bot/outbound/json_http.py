@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from bot.outbound.bounded import CHUNK_BYTES, TooLong, TooSlow, gather
+from bot.outbound.bounded import TooLong, TooSlow, gather
 from bot.ports import SourceError
 
 # A range query over a big fleet is some megabytes; more is a mistake in the query.
@@ -84,20 +85,18 @@ class JsonHttp:
                 allow_redirects=False,  # a redirected POST loses its body, and a token must not travel elsewhere
                 stream=True,
             ) as answer:
-                text = gather(answer.iter_content(CHUNK_BYTES), deadline=deadline, limit_bytes=BODY_LIMIT_BYTES)
+                text = gather(answer.raw, deadline=deadline, limit_bytes=BODY_LIMIT_BYTES)
                 return self._judged(Reply(answer.status_code, text, answer.headers))
         except requests.ConnectTimeout as error:
             why = f"cannot be reached: no connection to {self.url} within {CONNECT_SECONDS:g} s"
             raise self.error(why, f"Is it up? {self._check_url()}", retryable=True) from error
-        except (requests.Timeout, TooSlow) as error:
+        except (requests.Timeout, urllib3.exceptions.TimeoutError, TooSlow) as error:
             raise self._slow() from error
         except TooLong as error:
             raise self.error(f"{path}: {error}", "Narrow the query: add labels, or aggregate.") from error
         except requests.exceptions.SSLError as error:
             raise self.error(f"no trusted TLS connection to {self.url}: {error}", self._check_url()) from error
-        except requests.RequestException as error:
-            if _is_timeout(error):
-                raise self._slow() from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             why = f"cannot be reached at {self.url} ({_root(error)})"
             raise self.error(why, f"Is it up? {self._check_url()}", retryable=True) from error
 
@@ -135,11 +134,6 @@ class JsonHttp:
 
     def _check_url(self) -> str:
         return f"Check {self.setting}."
-
-
-def _is_timeout(error: BaseException) -> bool:
-    """A read timeout in mid-body comes as a ConnectionError that holds urllib3's timeout."""
-    return any("timed out" in str(cause) for cause in (error, *error.args))
 
 
 def _root(error: BaseException) -> str:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import urllib3
-from kubernetes.client import ApiClient, Configuration
+from kubernetes.client import ApiClient, ApiException, Configuration
 
-from bot.outbound.bounded import CHUNK_BYTES, TooLong, TooSlow, gather
+from bot.outbound.bounded import TooLong, TooSlow, gather
 from bot.ports import ConflictError, SourceError
 
 SOURCE = "Kubernetes"
@@ -147,9 +147,9 @@ class KubernetesHttp:
         try:
             answer = self._api.call_api(*request, _request_timeout=timeouts).response
             with answer:
-                text = gather(answer.stream(CHUNK_BYTES), deadline=deadline, limit_bytes=BODY_LIMIT_BYTES)
+                text = gather(answer, deadline=deadline, limit_bytes=BODY_LIMIT_BYTES)
                 return Reply(answer.status, text)
-        except (urllib3.exceptions.TimeoutError, urllib3.exceptions.HTTPError, TooSlow, TooLong, OSError) as error:
+        except (urllib3.exceptions.HTTPError, ApiException, TooSlow, TooLong, OSError) as error:
             self._unanswered(error, method, path)
 
     def _token(self) -> str:
@@ -189,8 +189,8 @@ class KubernetesHttp:
             raise SourceError(SOURCE, f"cannot be reached at {self._url} ({error})", hint, retryable=True) from error
         if isinstance(error, TooLong):
             raise SourceError(SOURCE, f"{what}: {error}") from error
-        if isinstance(error, urllib3.exceptions.SSLError):
-            why = f"no trusted TLS connection to {self._url}: {error}"
+        if isinstance(error, ApiException):  # how the client tells of a TLS error, and of nothing else
+            why = f"no trusted TLS connection to {self._url}: {error.reason}"
             raise SourceError(SOURCE, why, f"Is {self._ca_file} this cluster's CA?") from error
         if isinstance(error, urllib3.exceptions.TimeoutError | TooSlow):
             why = f"did not answer within {self._timeout_seconds:g} s ({what}).{maybe}"

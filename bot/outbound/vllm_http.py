@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import requests
+import urllib3
 from pydantic import BaseModel, ValidationError
 
-from bot.outbound.bounded import CHUNK_BYTES, TooLong, TooSlow, gather
+from bot.outbound.bounded import TooLong, TooSlow, gather
 from bot.outbound.json_http import Reply, session
 from bot.ports import Completion, SourceError
 
@@ -84,6 +85,7 @@ class VllmHttp:
         """None: nobody listens, or no whole answer came in time."""
         seconds = timeout_seconds or self._timeout_seconds
         url = _base(address) + path
+        deadline = time.monotonic() + seconds
         try:
             with self._session.request(
                 method,
@@ -94,12 +96,11 @@ class VllmHttp:
                 allow_redirects=False,  # a pod sends nobody anywhere else
                 stream=True,
             ) as answer:
-                chunks = answer.iter_content(CHUNK_BYTES)
-                text = gather(chunks, deadline=time.monotonic() + seconds, limit_bytes=BODY_LIMIT_BYTES)
+                text = gather(answer.raw, deadline=deadline, limit_bytes=BODY_LIMIT_BYTES)
                 return Reply(answer.status_code, text, answer.headers)
         except TooLong as error:
             raise SourceError("vLLM", f"{url}: {error}", "Is that really vLLM's port?") from error
-        except (requests.RequestException, TooSlow):
+        except (requests.RequestException, urllib3.exceptions.HTTPError, TooSlow):
             return None
 
     def _parsed(self, form: type[_Form], address: str, path: str, reply: Reply) -> _Form:
