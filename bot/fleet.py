@@ -58,6 +58,7 @@ class Role(_Strict):
 class Fleet(_Strict):
     services: tuple[Service, ...]
     default_channel: str  # for alerts that match no service
+    default_oncall: str | None = None  # who is called for those; without it a critical one rings no phone
     roles: Mapping[str, Role]
     approvals: Mapping[Literal["low", "medium", "high"], str]  # risk -> role that may approve
     two_people: tuple[Literal["low", "medium", "high"], ...] = ()  # risks that need a second person

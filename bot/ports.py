@@ -408,6 +408,10 @@ class GoneError(SourceError):
     """The message to edit or to answer was deleted."""
 
 
+class NoChannelError(SourceError):
+    """There is no such channel, it is archived, or the bot is no member."""
+
+
 class UnclearError(SourceError):
     """No answer, or a broken one, to a call that may have had its effect: look before doing it again."""
 

@@ -1,6 +1,7 @@
 """What this floor needs of the store: which cards lack an edit, which thread messages lack a post."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -33,7 +34,8 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Whisper:
-    """An answer to one person (a command's report, a refusal). Sent once; lost after an hour rather than late."""
+    """An answer to one person (a command's report, a refusal). Repeated after an unclear answer of Slack's, since twice
+    is harmless; lost after an hour rather than late."""
 
     id: int
     channel: str
@@ -56,8 +58,15 @@ class AnnounceTx(RemediationTx, Protocol):
         answered is not forgotten."""
         ...
 
+    def card_moved(self, incident: int, channel: str) -> None:
+        """The card goes to another channel than the incident's: Slack refused that one. Before its post only."""
+        ...
+
     def waiting_messages(self, limit: int) -> Sequence[Waiting]:
-        """Not posted, in order; only those whose incident's card has a ts."""
+        """The next one of each thread that is not posted, oldest first; only where the incident's card has a ts.
+
+        One each, since a thread is posted in order: so a thousand waiting in one channel do not hide another's.
+        """
         ...
 
     def message_attempted(self, id: int, at: datetime) -> None: ...
@@ -66,3 +75,10 @@ class AnnounceTx(RemediationTx, Protocol):
     def waiting_whispers(self, limit: int) -> Sequence[Whisper]: ...
     def whisper_attempted(self, id: int, at: datetime) -> None: ...
     def whisper_done(self, id: int) -> None: ...
+
+
+class Store(Protocol):
+    """Transactions on our database. `write` commits at the end of the block or not at all; `read` is one snapshot."""
+
+    def write(self) -> AbstractContextManager[AnnounceTx]: ...
+    def read(self) -> AbstractContextManager[AnnounceTx]: ...

@@ -16,7 +16,7 @@ from bot.outbound.slack.errors import RefusedError, in_our_words
 from bot.outbound.slack.limits import validate_message, validate_view
 from bot.outbound.slack.mrkdwn import called
 from bot.outbound.slack.people import People
-from bot.ports import Modal, SourceError
+from bot.ports import Modal, NoChannelError, SourceError
 from bot.report import Report
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 CLOCK_SKEW = timedelta(minutes=2)
 PAGE = 200
 
-_NOT_THERE = ("not_in_channel", "channel_not_found", "user_not_in_channel", "is_archived")
 _ABOUT_BLOCKS = ("invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long")
 
 
@@ -91,9 +90,7 @@ class SlackChat:
         try:
             with self._ask("chat.postEphemeral", f"to {user} in {channel}", look_first=True):
                 self._client.chat_postEphemeral(channel=channel, user=user, **_body(made))
-        except RefusedError as error:
-            if error.code not in _NOT_THERE:
-                raise
+        except NoChannelError:
             # Typed where the bot is no member. The answer belongs to the person, so it goes to them.
             self._posted(user, _body(made), {})
 

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 
 from slack_sdk.errors import SlackApiError, SlackClientError
 
-from bot.ports import GoneError, SourceError, TooManyError, UnclearError
+from bot.ports import GoneError, NoChannelError, SourceError, TooManyError, UnclearError
 
 # Without the header Slack asks for patience of this order.
 RETRY_AFTER_SECONDS = 30.0
 
 _GONE = {"message_not_found", "thread_not_found"}
+_NO_CHANNEL = {"not_in_channel", "channel_not_found", "is_archived", "user_not_in_channel"}
 # Slack could not say whether it did what was asked, or fell over while doing it.
 _UNCLEAR = {"fatal_error", "internal_error", "request_timeout", "service_unavailable"}
 _TOO_MANY = {"ratelimited", "rate_limited"}
@@ -63,6 +64,8 @@ def _refusal(doing: str, error: SlackApiError, look_first: bool) -> SourceError:
     if code in _GONE:
         return GoneError("Slack", f"{doing}: {code}: somebody deleted the message")
     hint = _HINTS.get(code, "")
+    if code in _NO_CHANNEL:
+        return NoChannelError("Slack", f"refused {doing}: {code}", hint)
     if code == "missing_scope":
         hint = f"Add the scope {response.get('needed')} to the app and install it again."
     details = "; ".join(response.get("response_metadata", {}).get("messages", ())[:3])

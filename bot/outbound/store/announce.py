@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from bot.announce.outbox import Card, Waiting, Whisper
 from bot.incidents.incident import ThreadMessage
 from bot.outbound.store import tables
+from bot.outbound.store.columns import Moment
 from bot.outbound.store.rows import Rows, insert_unless_there, row_of, value_of
 from bot.report import Report
 
@@ -17,8 +18,8 @@ class AnnounceRows(Rows):
         """Raises LookupError if the incident is not saved."""
         t, now = tables.card, self._clock()
         marked = sa.update(t).where(t.c.incident == incident)
-        marked = marked.values(mark=t.c.mark + 1, stale_since=sa.func.coalesce(t.c.stale_since, sa.bindparam("now")))
-        if self._connection.execute(marked, {"now": now}).rowcount:
+        since = sa.func.coalesce(t.c.stale_since, sa.literal(now, Moment))
+        if self._connection.execute(marked.values(mark=t.c.mark + 1, stale_since=since)).rowcount:
             return
         channel = sa.select(tables.incident.c.channel).where(tables.incident.c.number == incident)
         where = self._connection.execute(channel).scalar_one_or_none()
@@ -53,10 +54,18 @@ class AnnounceRows(Rows):
     def say(self, message: ThreadMessage) -> None:
         insert_unless_there(self._connection, tables.thread_message, row_of(message), ["incident", "key"])
 
+    def card_moved(self, incident: int, channel: str) -> None:
+        t = tables.card
+        moved = sa.update(t).where(t.c.incident == incident, t.c.ts.is_(None))
+        self._connection.execute(moved.values(channel=channel, attempted_at=None))
+
     def waiting_messages(self, limit: int) -> Sequence[Waiting]:
         t, card = tables.thread_message, tables.card
-        posted = sa.select(t).join(card, card.c.incident == t.c.incident).where(card.c.ts.is_not(None))
-        rows = self._connection.execute(posted.where(t.c.ts.is_(None)).order_by(t.c.id).limit(limit)).mappings()
+        waiting = sa.select(sa.func.min(t.c.id)).join(card, card.c.incident == t.c.incident)
+        waiting = waiting.where(t.c.ts.is_(None), card.c.ts.is_not(None)).group_by(t.c.incident)
+        rows = self._connection.execute(
+            sa.select(t).where(t.c.id.in_(waiting)).order_by(t.c.id).limit(limit)
+        ).mappings()
         return tuple(Waiting(row["id"], value_of(ThreadMessage, row), row["attempted_at"]) for row in rows)
 
     def message_attempted(self, id: int, at: datetime) -> None:

@@ -1,0 +1,89 @@
+"""Numbers as people say them: with a unit, no more digits than help, and a histogram's quantile as the range it is."""
+
+import math
+from datetime import timedelta
+
+from bot.incidents.incident import SignalReading
+
+
+def amount(value: float, unit: str) -> str:
+    """`unit` as a runbook's signal names it; an unknown one is put behind the number as it is."""
+    if math.isnan(value):
+        return "no data"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    match unit:
+        case "seconds":
+            return _seconds(value)
+        case "ratio":
+            return f"{_digits(value * 100)} %"
+        case "celsius":
+            return f"{_digits(value)} °C"
+        case "per_minute":
+            return f"{_digits(value)}/min"
+        case "count":
+            return _digits(value)
+        case _:
+            return f"{_digits(value)} {unit}"
+
+
+def amount_range(low: float | None, high: float | None, unit: str) -> str:
+    """A bucket: 2.5–5 s, < 0.3 s, > 80 s."""
+    open_below = low is None or low <= 0
+    open_above = high is None or math.isinf(high)
+    if open_below and open_above:
+        return "no data"
+    if low is None or open_below:
+        return f"< {amount(high or 0, unit)}"
+    if high is None or open_above:
+        return f"> {amount(low, unit)}"
+    if low == high:
+        return amount(low, unit)
+    lower, upper = amount(low, unit), amount(high, unit)
+    if unit == "seconds" and low < 1 <= high < 100:
+        lower = f"{low:.3g} s"  # 0.5–1 s, not 500 ms–1 s
+    suffix = upper[len(upper.rstrip("%°Csm/in ")) :]
+    return f"{lower.removesuffix(suffix)}–{upper}" if lower.endswith(suffix) else f"{lower}–{upper}"
+
+
+def reading(signal: SignalReading) -> str:
+    """The signal's value alone: "2.5–5 s", "138", "no data"."""
+    if signal.low is not None or signal.high is not None:
+        return amount_range(signal.low, signal.high, signal.unit)
+    return "no data" if signal.value is None else amount(signal.value, signal.unit)
+
+
+def is_bad(signal: SignalReading) -> bool | None:
+    """Is it on the bad side of its threshold? None: not known, or the bucket straddles the threshold."""
+    if signal.threshold is None:
+        return None
+    low = signal.low if signal.low is not None else signal.value
+    high = signal.high if signal.high is not None else signal.value
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return None
+    if signal.direction == "below":
+        return True if high <= signal.threshold else False if low >= signal.threshold else None
+    return True if low >= signal.threshold else False if high <= signal.threshold else None
+
+
+def duration(time: timedelta) -> str:
+    """How long, in two units at most: 1.4 s, 48 s, 6 min 40 s, 2 h 5 min, 3 d 4 h."""
+    seconds = time.total_seconds()
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, big, small, step in ((86_400, "d", "h", 3_600), (3_600, "h", "min", 60), (60, "min", "s", 1)):
+        if whole >= size:
+            many, few = divmod(whole, size)
+            return f"{many} {big} {few // step} {small}" if few // step else f"{many} {big}"
+    return f"{whole} s"
+
+
+def _seconds(value: float) -> str:
+    if abs(value) >= 100:
+        return duration(timedelta(seconds=value))
+    return f"{value:.3g} s" if abs(value) >= 1 or value == 0 else f"{value * 1000:.3g} ms"
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"

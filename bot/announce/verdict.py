@@ -1,0 +1,132 @@
+"""Which verdict stands now. Pure: from the rounds that ended, never "fine" for lack of data."""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bot.announce.amounts import is_bad
+from bot.announce.view import View
+from bot.incidents.incident import IncidentState, Round, RoundReason
+from bot.incidents.judge import Finding, Verdict
+from bot.incidents.triage import STORM_TITLE
+from bot.report import plain
+from bot.runbook.schema import Severity
+
+
+class Outcome(enum.Enum):
+    WAITING = "diagnosing"
+    CONFIRMED = "confirmed"
+    INCONCLUSIVE = "inconclusive"
+    NOTHING_FOUND = "no known cause"
+    NOT_RUN = "not diagnosed"
+    NO_RUNBOOK = "no runbook"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`title` is the verdict in two words, `text` the sentence; both may be shown as they are."""
+
+    outcome: Outcome
+    title: str
+    text: str
+    top: Finding | None = None
+    others: tuple[Finding, ...] = ()  # confirmed too, and not explained by the top one
+    round: Round | None = None
+
+    @property
+    def is_there(self) -> bool:
+        return self.outcome is not Outcome.WAITING
+
+
+def standing(view: View) -> Standing:
+    round = view.rounds[-1] if view.rounds else None
+    if round is not None:
+        return of_round(round)
+    incident = view.incident
+    if incident.runbook is None:
+        return _without_runbook(view)
+    return Standing(Outcome.WAITING, "Diagnosing", f"`{plain(incident.runbook)}` is being run.")
+
+
+def of_round(round: Round) -> Standing:
+    if round.error is not None:
+        return Standing(Outcome.NOT_RUN, "Not diagnosed", plain(round.error), round=round)
+    confirmed = confirmed_of(round)
+    if confirmed:
+        top = confirmed[0]
+        return Standing(Outcome.CONFIRMED, plain(top.title), plain(top.text), top, tuple(confirmed[1:]), round)
+    unclear = [f for f in round.findings if f.verdict is Verdict.INCONCLUSIVE]
+    if unclear:
+        return Standing(Outcome.INCONCLUSIVE, "Inconclusive", _cannot_tell(unclear), unclear[0], round=round)
+    asked = len(round.findings)
+    text = f"all {asked} causes that `{plain(round.runbook)}` knows were looked for and ruled out."
+    return Standing(Outcome.NOTHING_FOUND, "No known cause", text, round=round)
+
+
+def confirmed_of(round: Round) -> list[Finding]:
+    return [f for f in round.findings if f.verdict is Verdict.CONFIRMED and f.suppressed_by is None]
+
+
+def ruled_out_of(round: Round) -> list[Finding]:
+    return [f for f in round.findings if f.verdict is Verdict.RULED_OUT]
+
+
+def blind_spots(round: Round) -> list[tuple[str, str]]:
+    """What was asked and not answered, each with the reason; then what a rule missed in an answer that came."""
+    spots = [(o.ask or o.step, o.error) for o in round.observations if o.error is not None]
+    if round.signal is not None and round.signal.error is not None:
+        spots.insert(0, (round.signal.name, round.signal.error))
+    failed = {o.step for o in round.observations if o.error is not None}
+    unknown = dict.fromkeys(u for f in round.findings if f.verdict is Verdict.INCONCLUSIVE for u in f.unknown)
+    for one in unknown:
+        what, _, why = one.partition(":")
+        if what.split(".")[0].strip() not in failed:
+            spots.append((what.strip(), why.strip()))
+    return spots
+
+
+class Ending(enum.Enum):
+    """What may be claimed of a resolved incident."""
+
+    UNCHECKED = "nothing was asked after the alerts resolved"
+    CHECKING = "a round is under way"
+    AGREED = "the probes agree"
+    STILL_BAD = "the probes do not agree"
+    CANNOT_TELL = "the probes could not say"
+
+
+def ending(view: View) -> Ending:
+    incident = view.incident
+    if incident.state is not IncidentState.RESOLVED or incident.resolved_at is None or incident.runbook is None:
+        return Ending.UNCHECKED
+    after = [r for r in view.rounds if r.reason is RoundReason.RESOLVING and r.due_at >= incident.resolved_at]
+    if not after:
+        by_hand = incident.resolution is not None and not incident.resolution.startswith("all alerts")
+        return Ending.UNCHECKED if by_hand else Ending.CHECKING
+    last = after[-1]
+    bad = is_bad(last.signal) if last.signal is not None else None
+    if bad or (bad is None and confirmed_of(last)):
+        return Ending.STILL_BAD
+    if last.error is not None or bad is None:
+        return Ending.CANNOT_TELL
+    return Ending.AGREED
+
+
+def worst_confirmed(rounds: Sequence[Round]) -> Severity | None:
+    severities = [f.severity for r in rounds for f in confirmed_of(r)]
+    return max(severities, key=lambda s: s.rank, default=None)
+
+
+def _cannot_tell(unclear: Sequence[Finding]) -> str:
+    names = [plain(f.title) for f in unclear[:3]]
+    more = f" and {len(unclear) - 3} more" if len(unclear) > 3 else ""
+    return f"cannot tell whether it is {' or '.join(names)}{more}."
+
+
+def _without_runbook(view: View) -> Standing:
+    names = ", ".join(plain(n) for n in view.incident.alert_names) or plain(view.incident.title)
+    if view.incident.title == STORM_TITLE:
+        text = "too many services at once for one diagnosis each; look for what they share (node, network, rollout)."
+        return Standing(Outcome.NO_RUNBOOK, "Many services at once", text)
+    text = f"nothing was diagnosed, since no runbook's `match` names {names}. `/vllm runbooks` lists them."
+    return Standing(Outcome.NO_RUNBOOK, "No runbook", text)

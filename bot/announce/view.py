@@ -1,0 +1,63 @@
+"""Everything the store knows of one incident, read in one transaction, for what is rendered of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bot.announce.outbox import AnnounceTx, Card
+from bot.fleet import Fleet, Service
+from bot.incidents.alert import Alert
+from bot.incidents.incident import Incident, Round
+from bot.remediation.proposal import Approval, Manual, Proposal
+from bot.runbook.schema import Runbook
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    incident: Incident
+    rounds: Sequence[Round] = ()  # by number; those at a past time (`at=`) are not among them
+    looks_back: Sequence[Round] = ()  # those
+    proposals: Sequence[Proposal] = ()
+    approvals: Mapping[str, Sequence[Approval]] = field(default_factory=dict)
+    manuals: Sequence[Manual] = ()
+    alerts: Sequence[Alert] = ()
+    runbook: Runbook | None = None
+    service: Service | None = None
+    oncall: str | None = None  # who is called
+    card: Card | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call it: the service, else the node, else the alert."""
+        return self.incident.target.service or self.incident.target.node or self.incident.title
+
+
+def load(tx: AnnounceTx, number: int, fleet: Fleet, runbooks: Mapping[str, Runbook]) -> View | None:
+    incident = tx.incident(number)
+    if incident is None:
+        return None
+    ended = [r for r in tx.rounds_of(number) if r.ended_at is not None]
+    proposals = tx.proposals_of(number)
+    return View(
+        incident=incident,
+        rounds=[r for r in ended if r.as_of is None],
+        looks_back=[r for r in ended if r.as_of is not None],
+        proposals=proposals,
+        approvals={p.id: tx.approvals_of(p.id) for p in proposals},
+        manuals=tx.manuals_of(number),
+        alerts=tx.alerts_of(number),
+        runbook=runbooks.get(incident.runbook) if incident.runbook else None,
+        service=owner(incident, fleet),
+        oncall=oncall(incident, fleet),
+        card=tx.card(number),
+    )
+
+
+def owner(incident: Incident, fleet: Fleet) -> Service | None:
+    """The service itself, or the first of those that a node's alert hits."""
+    names = (incident.target.service, *incident.target.also)
+    return next((s for name in names if name and (s := fleet.service(name))), None)
+
+
+def oncall(incident: Incident, fleet: Fleet) -> str | None:
+    service = owner(incident, fleet)
+    return service.oncall if service is not None and service.oncall else fleet.default_oncall
