@@ -24,7 +24,7 @@ CONNECT_SECONDS = 2.0
 
 # A refused connection is tried once more (a pod being replaced); a question that was heard never is: it costs the
 # other side the same again, when it is slow already.
-RETRY = Retry(total=1, connect=1, read=0, redirect=0, status=0, other=0, backoff_factor=0.2)
+RETRY = Retry(total=1, connect=1, read=False, redirect=0, status=0, other=0, backoff_factor=0.2)
 
 
 def session(threads: int) -> requests.Session:

@@ -138,7 +138,7 @@ class Prometheus(PrometheusConnect):
         return f"{self._public_url}/graph?" + urlencode({"g0.expr": query, "g0.tab": "0", **moment})
 
     def _query(self, path: str, query: str, more: Mapping[str, str]) -> tuple[_Found, tuple[str, ...]]:
-        limit = f"{self._http.timeout_seconds * _SERVER_SHARE:g}s"
+        limit = f"{round(self._http.timeout_seconds * _SERVER_SHARE * 1000)}ms"  # "0.5s" is no duration to it
         reply = self._http.ask("POST", path, form={"query": query, "timeout": limit, **more})
         data = self._data(path, reply, what=f"`{query}`")
         try:
