@@ -5,4 +5,6 @@ pytest_plugins = [
     "tests.fixtures_fleet",
     "tests.fixtures_metrics",
     "tests.fixtures_postgres",
+    "tests.fixtures_slack",
+    "tests.fixtures_store",
 ]

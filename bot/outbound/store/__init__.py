@@ -1,5 +1,6 @@
 """Our database: SQLite or PostgreSQL behind one contract (`commands.request.Store`), one file per subject."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -31,7 +32,8 @@ class StoreError(SourceError):
     def __init__(self, error: sa.exc.SQLAlchemyError, where: str) -> None:
         cause = getattr(error, "orig", None) or error
         passing = isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError))
-        passing = passing or bool(getattr(error, "connection_invalidated", False))
+        # SQLite calls a mistake in the statement "operational", too; Python tells by its code.
+        passing = passing and getattr(cause, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
         why = f"{' '.join(str(cause).split())} ({where})"
         hint = "Is it up, and is its disk writable and not full?" if passing else ""
         super().__init__("Database", why, hint, retryable=passing)
@@ -63,7 +65,7 @@ class SqlStore:
         self.engines.dispose()
 
     def write(self) -> AbstractContextManager[SqlTx]:
-        """Writers follow one another, in this process and among the replicas: a block is short, and asks nobody else."""
+        """Writers follow one another, in this process and among the replicas: keep it short, and ask nobody in it."""
         return self._transaction(self.engines.writer, writes=True)
 
     def read(self) -> AbstractContextManager[SqlTx]:

@@ -57,7 +57,7 @@ def upsert(connection: sa.Connection, table: sa.Table, key: Sequence[str]) -> sa
 def insert_unless_there(connection: sa.Connection, table: sa.Table, row: Mapping[str, Any], key: Sequence[str]) -> bool:
     """False if a row with this key was there already."""
     statement = insert(connection, table).values(**row).on_conflict_do_nothing(index_elements=list(key))
-    return connection.execute(statement).rowcount == 1
+    return connection.execute(statement.returning(table.c[key[0]])).first() is not None
 
 
 def in_chunks(items: Sequence[T], size: int = 500) -> Iterable[Sequence[T]]:
