@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from sandbox.addresses import free_port
+from sandbox.npm.programs import local_slack
 from sandbox.part import Part, answers
 from sandbox.slack_workspace import SlackWorkspace
 
@@ -15,12 +16,13 @@ from sandbox.slack_workspace import SlackWorkspace
 class LocalSlack(Part):
     """Its messages live in memory: a restart (same port) begins with empty channels."""
 
-    def __init__(self, workspace: SlackWorkspace, folder: Path, *, binary: Path) -> None:
+    def __init__(self, workspace: SlackWorkspace, folder: Path, *, program: Path | None = None) -> None:
+        """`program`: another build of it than the installed one."""
         port = free_port()
         self.workspace = workspace
         self.url = f"http://127.0.0.1:{port}"
         self._config = folder / "local-slack.json"
-        argv = [str(binary), "--config", str(self._config), "--port", str(port)]
+        argv = [str(program or local_slack()), "--config", str(self._config), "--port", str(port)]
         # Without the host it hands out addresses on `localhost`, which a machine may resolve to ::1.
         argv += ["--base-host", "127.0.0.1", "--files-dir", str(folder / "files")]
         super().__init__(

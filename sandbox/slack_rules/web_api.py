@@ -317,7 +317,7 @@ class WebApi:
     def _response(self, call: Call | None, answer: Json, status: int, retry_after: int | None) -> web.Response:
         headers = {"Content-Type": "application/json; charset=utf-8"}
         if call is not None:
-            headers["X-OAuth-Scopes"] = ",".join(call.who.scopes)
+            headers["x-oauth-scopes"] = ",".join(call.who.scopes)
         if retry_after is not None:
             headers["Retry-After"] = str(retry_after)
         return web.Response(status=status, text=self._rewrite(json.dumps(answer)), headers=headers)

@@ -1,0 +1,1 @@
+"""What the sandbox takes from npm: the browser Slack."""
