@@ -156,6 +156,10 @@ class Alertmanager:
         found: list[dict[str, Any]] = requests.get(f"{self.url}/api/v2/silences", timeout=10).json()
         return found
 
+    def expire_silence(self, silence: str) -> None:
+        """As a person who lifts it."""
+        requests.delete(f"{self.url}/api/v2/silence/{silence}", timeout=10).raise_for_status()
+
     def __enter__(self) -> Self:
         return self.start()
 

@@ -1,0 +1,214 @@
+import queue
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import pytest
+
+from bot.outbound.alertmanager import Alertmanager
+from bot.ports import Alerts, FiringAlert, SourceError
+from sandbox import alertmanager as sandbox
+from tests.fakes import FakeAlerts
+from tests.fixtures_metrics import WebhookListener
+from tests.outbound.servers import Answering, Says, Silence, server
+
+UNTIL = datetime.now(UTC) + timedelta(hours=2)
+QUEUE = {"alertname": "QueueLong", "service": "chat", "severity": "critical"}
+CACHE = {"alertname": "CacheFull", "service": "chat", "severity": "warning"}
+
+
+class World(Protocol):
+    alerts: Alerts
+
+    def fire(self, labels: dict[str, str]) -> None: ...
+    def silenced(self) -> list[tuple[dict[str, str], str, str]]:
+        """Matchers, by, comment."""
+        ...
+
+
+@dataclass
+class FakeWorld:
+    alerts: FakeAlerts = field(default_factory=FakeAlerts)
+
+    def fire(self, labels: dict[str, str]) -> None:
+        alert = FiringAlert(labels, {"summary": "138 wait"}, "2026-11-24T02:07:00.000Z", "f1", "active", "http://g")
+        self.alerts.firing = (*self.alerts.firing, alert)
+
+    def silenced(self) -> list[tuple[dict[str, str], str, str]]:
+        return [(dict(matchers), by, comment) for matchers, _, by, comment in self.alerts.silences.values()]
+
+
+class RealWorld:
+    def __init__(self, part: sandbox.Alertmanager) -> None:
+        self.part = part
+        self.alerts = Alertmanager(part.url, timeout_seconds=5)
+
+    def fire(self, labels: dict[str, str], **more: Any) -> None:
+        self.part.post_alerts(
+            {"labels": labels, "annotations": {"summary": "138 wait"}, "generatorURL": "http://g", **more}
+        )
+
+    def silenced(self) -> list[tuple[dict[str, str], str, str]]:
+        return [
+            ({matcher["name"]: matcher["value"] for matcher in one["matchers"]}, one["createdBy"], one["comment"])
+            for one in self.part.silences()
+        ]
+
+
+@pytest.fixture
+def real(alertmanager: sandbox.Alertmanager) -> RealWorld:
+    return RealWorld(alertmanager)
+
+
+@pytest.fixture(params=["fake", "real"])
+def world(request) -> Iterator[World]:
+    yield FakeWorld() if request.param == "fake" else request.getfixturevalue("real")
+
+
+# ---------------------------------------------------------------------------------------------- the contract
+
+
+def test_a_firing_alert_is_told_with_all_it_carries(world: World):
+    world.fire(QUEUE)
+    (alert,) = world.alerts.active()
+    assert alert.labels == QUEUE
+    assert alert.annotations == {"summary": "138 wait"}
+    assert alert.state == "active"
+    assert alert.fingerprint
+    assert alert.generator_url == "http://g"
+    assert datetime.fromisoformat(alert.starts_at).tzinfo is not None
+
+
+def test_without_alerts_there_are_none(world: World):
+    assert world.alerts.active() == ()
+
+
+@pytest.mark.parametrize(
+    ("matchers", "names"),
+    [
+        (['alertname="QueueLong"'], ["QueueLong"]),
+        (['severity=~"critical|warning"'], ["CacheFull", "QueueLong"]),
+        (['severity!="critical"'], ["CacheFull"]),
+        (['service="chat"', 'severity="critical"'], ["QueueLong"]),
+        (['service="other"'], []),
+    ],
+)
+def test_matchers_choose(world: World, matchers: list[str], names: list[str]):
+    world.fire(QUEUE)
+    world.fire(CACHE)
+    assert sorted(alert.labels["alertname"] for alert in world.alerts.active(matchers=matchers)) == names
+
+
+def test_a_silence_carries_who_and_why(world: World):
+    made = world.alerts.silence(QUEUE, until=UNTIL, by="alice (U1)", comment="inc-142")
+    assert made
+    assert world.silenced() == [(QUEUE, "alice (U1)", "inc-142")]
+
+
+def test_a_silence_asked_for_again_is_the_same_one(world: World):
+    first = world.alerts.silence(QUEUE, until=UNTIL, by="alice", comment="inc-142")
+    assert world.alerts.silence(QUEUE, until=UNTIL, by="alice", comment="inc-142") == first
+    assert world.alerts.silence(QUEUE, until=UNTIL, by="bob", comment="inc-142") != first
+    assert len(world.silenced()) == 2
+
+
+def test_everything_cannot_be_silenced(world: World):
+    with pytest.raises(SourceError, match="silence everything"):
+        world.alerts.silence({}, until=UNTIL, by="alice", comment="x")
+
+
+# ---------------------------------------------------------------------------------------------- the real one alone
+
+
+def test_a_silenced_alert_is_still_told_and_says_so(real: RealWorld):
+    real.fire(QUEUE)
+    real.alerts.silence(QUEUE, until=UNTIL, by="alice", comment="inc-142")
+    (alert,) = real.alerts.active()
+    assert alert.state == "suppressed"
+
+
+def test_a_value_with_quotes_is_silenced_literally(real: RealWorld):
+    odd = {"alertname": 'x"} or .*'}
+    real.alerts.silence(odd, until=UNTIL, by="alice", comment="x")
+    real.fire(odd)
+    real.fire(QUEUE)
+    states = {alert.labels["alertname"]: alert.state for alert in real.alerts.active()}
+    assert states == {'x"} or .*': "suppressed", "QueueLong": "active"}
+
+
+def test_a_silence_that_was_lifted_is_made_anew(real: RealWorld):
+    first = real.alerts.silence(QUEUE, until=UNTIL, by="alice", comment="inc-142")
+    real.part.expire_silence(first)
+    assert real.alerts.silence(QUEUE, until=UNTIL, by="alice", comment="inc-142") != first
+
+
+def test_it_is_the_same_alert_as_in_the_webhook(real: RealWorld, webhook_listener: WebhookListener):
+    """Same fingerprint and same moment; the texts of the moment differ in their zeros."""
+    real.fire(QUEUE, startsAt="2026-11-24T02:07:00.1Z")
+    (posted,) = webhook_listener.next()["alerts"]
+    (alert,) = real.alerts.active()
+    assert alert.fingerprint == posted["fingerprint"]
+    assert datetime.fromisoformat(alert.starts_at) == datetime.fromisoformat(posted["startsAt"])
+    assert (posted["startsAt"], alert.starts_at) == ("2026-11-24T02:07:00.1Z", "2026-11-24T02:07:00.100Z")
+
+
+def test_a_matcher_that_is_none_is_refused_with_its_words(real: RealWorld):
+    with pytest.raises(SourceError, match="bad matcher"):
+        real.alerts.active(matchers=["no matcher"])
+
+
+def test_after_a_restart_it_says_that_it_has_just_started(real: RealWorld, webhook_listener: WebhookListener):
+    real.fire(QUEUE)
+    webhook_listener.next()
+    first = real.alerts.started_at()
+    real.part.kill()
+    real.part.start()
+    assert real.alerts.active() == ()  # not because it resolved
+    assert first < real.alerts.started_at() <= datetime.now(UTC)
+    with pytest.raises(queue.Empty):
+        webhook_listener.next(seconds=0.5)
+
+
+def test_a_frozen_one_does_not_answer(alertmanager: sandbox.Alertmanager):
+    alertmanager.freeze()
+    with pytest.raises(SourceError, match=r"did not answer within 0\.5 s") as raised:
+        Alertmanager(alertmanager.url, timeout_seconds=0.5).active()
+    assert raised.value.retryable
+    alertmanager.thaw()
+
+
+def test_without_an_address_every_question_says_what_to_set():
+    alerts = Alertmanager(None, timeout_seconds=1)
+    for question in (
+        alerts.active,
+        alerts.started_at,
+        lambda: alerts.silence(QUEUE, until=UNTIL, by="alice", comment="x"),
+    ):
+        with pytest.raises(SourceError, match="VLLM_ONCALL_ALERTMANAGER__URL"):
+            question()
+
+
+# ---------------------------------------------------------------------------------------------- against odd servers
+
+
+def failure(answer: Answering) -> SourceError:
+    with server(answer) as odd, pytest.raises(SourceError) as raised:
+        Alertmanager(odd.url, timeout_seconds=0.5, token="sesame").active()
+    assert odd.asked[0].headers["Authorization"] == "Bearer sesame"
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (Says({"status": "success", "data": []}), "does not know"),
+        (Says([{"labels": {}}]), "does not know"),
+        (Says("hello"), "other than JSON"),
+        (Says("no", 404), "answered 404"),
+        (Says("no", 401), "answered 401"),
+        (Silence(), "did not answer"),
+    ],
+)
+def test_an_odd_answer_is_never_an_empty_one(said: Says, words: str):
+    assert words in failure(lambda _: said).why
