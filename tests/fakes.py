@@ -120,6 +120,8 @@ class FakeCluster:
         node: str | None = "gpu-01",
         cause: str | None = None,
         managed_by: str | None = None,
+        max_surge: int | None = 1,
+        max_unavailable: int | None = 0,
     ) -> WorkloadRef:
         """A settled workload with ready pods, and its first revision."""
         ref = WorkloadRef(namespace=namespace, kind=kind, name=name)  # type: ignore[arg-type]
@@ -140,6 +142,8 @@ class FakeCluster:
             observed_generation=1,
             conditions={"Available": (True, "")} if kind == "Deployment" else {},
             managed_by=managed_by,
+            max_surge=max_surge if kind == "Deployment" else 0,
+            max_unavailable=max_unavailable if kind == "Deployment" else 1,
         )
         self.history[ref] = []
         if kind == "Deployment":

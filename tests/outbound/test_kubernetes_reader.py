@@ -19,6 +19,7 @@ def test_a_settled_workload_says_so(world: World):
     assert found.selector == {"app": "chat"}
     assert found.template["spec"]["containers"][0]["args"][-1] == "--v=1"
     assert found.conditions["Available"][0] is True
+    assert (found.max_surge, found.max_unavailable) == (1, 0)
 
 
 def test_a_workload_that_was_just_scaled_is_not_settled(world: World):
@@ -74,6 +75,7 @@ def test_a_stateful_workload_is_read_and_has_no_revisions(world: World):
     found = world.reader.workload(ref)
     assert found is not None and found.settled
     assert found.revision is None
+    assert (found.max_surge, found.max_unavailable) == (0, 1)
     assert world.reader.revisions(ref) == ()
 
 
@@ -127,7 +129,7 @@ def test_a_cordoned_node_is_there_and_has_nothing_free(world: World):
     assert (node.ready, node.schedulable, node.gpus) == (True, False, 8)
     assert node.gpu_product == "NVIDIA-H100-80GB-HBM3"
     assert node.conditions["Ready"] is True
-    assert node in world.reader.nodes()
+    assert "gpu-02" in [one.name for one in world.reader.nodes()]
     assert "gpu-02" not in world.reader.free_gpus()
 
 

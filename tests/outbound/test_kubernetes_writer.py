@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from bot.fleet import WorkloadRef
@@ -157,6 +159,20 @@ def test_a_change_between_the_read_and_the_patch_is_caught_by_the_api_server(rea
         with pytest.raises(ConflictError):
             real_world.http.patch_json(path, [operation, {"op": "add", "path": "/spec/replicas", "value": 3}])
     assert there(real_world, ref).desired == 1
+
+
+def test_kubectl_sees_what_was_changed_and_nothing_after_a_dry_run(real_world: RealWorld):
+    ref = real_world.deploy("chat", flag="v=1")
+    real_world.roll_out(ref, flag="v=2", cause="raise v")
+    good = real_world.reader.revisions(ref)[1].template
+    now = there(real_world, ref).template
+    ask = ("get", "deployment", ref.name, "-n", ref.namespace, "-o", "json")
+    real_world.writer.set_template(ref, before=now, after=good, cause="back", dry_run=True)
+    assert json.loads(real_world.plane.kubectl(*ask))["spec"]["template"] == now
+    real_world.writer.set_template(ref, before=now, after=good, cause="back")
+    seen = json.loads(real_world.plane.kubectl(*ask))
+    assert seen["spec"]["template"] == good
+    assert seen["metadata"]["annotations"]["kubernetes.io/change-cause"] == "back"
 
 
 def test_every_request_of_a_change_is_in_the_audit_log_and_was_allowed(real_world: RealWorld):
