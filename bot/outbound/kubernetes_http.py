@@ -37,6 +37,15 @@ def name(value: str) -> str:
     return value
 
 
+def in_cluster_url(environment: Mapping[str, str]) -> str:
+    """The API server's address as the kubelet tells every pod: needs no DNS, which may be what is broken."""
+    host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
+    if not host or not port:
+        hint = "Set VLLM_ONCALL_KUBERNETES__URL, with its TOKEN_FILE and CA_FILE."
+        raise SourceError(SOURCE, "has no address: this is not a pod (no KUBERNETES_SERVICE_HOST).", hint)
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     status: int

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.outbound.kubernetes_http import KubernetesHttp, name
+from bot.outbound.kubernetes_http import KubernetesHttp, in_cluster_url, name
 from bot.ports import ConflictError, SourceError
 from sandbox.addresses import free_port
 from sandbox.controlplane.control_plane import ControlPlane
@@ -62,6 +62,14 @@ def test_without_a_token_file_the_error_names_it(tmp_path):
 def test_what_is_no_name_never_becomes_a_path(bad: str):
     with pytest.raises(SourceError, match="not a name"):
         name(bad)
+
+
+def test_in_a_pod_the_address_is_the_kubelets_word():
+    there = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    assert in_cluster_url(there) == "https://10.0.0.1:443"
+    assert in_cluster_url({**there, "KUBERNETES_SERVICE_HOST": "fd00::1"}) == "https://[fd00::1]:443"
+    with pytest.raises(SourceError, match="VLLM_ONCALL_KUBERNETES__URL"):
+        in_cluster_url({})
 
 
 def test_a_list_is_read_page_by_page(token_file):
