@@ -19,7 +19,7 @@ class Tally:
     offered: int = 0
     finished: int = 0
     timed_out: int = 0
-    unavailable: int = 0  # no ready replica, or nobody listened there
+    unavailable: int = 0  # no ready replica, or none that listened
     rejected: int = 0  # 503 from a queue limit
     invalid: int = 0  # 400: too long for max_model_len
     lost: int = 0  # the replica went away
@@ -97,18 +97,17 @@ class Traffic:
     def _arrive(self, stream: Stream, ready: Sequence[Replica]) -> None:
         request = stream.arrive()
         at = request.arrived_at
+        # A refused connection is tried elsewhere, or a dead replica, which is never busy, would draw all requests.
+        listening: list[Replica] = []
         for replica in ready:
             if replica.process is not None:
                 replica.process.engine.advance(at)
-        if not ready:
+                listening.append(replica)
+        if not listening:
             stream.tally.unavailable += 1
             return
-        replica = stream.choose(ready)
-        try:
-            status = replica.submit(request, at)
-        except ConnectionRefusedError:
-            stream.tally.unavailable += 1
-            return
+        replica = stream.choose(listening)
+        status = replica.submit(request, at)
         if status == 400:
             stream.tally.invalid += 1
         elif status == 503:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from sandbox.controlplane.cluster import Cluster, VllmDeployment
+from sandbox.controlplane.cluster import Cluster, GpuNode, VllmDeployment
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.fleet.contract import Config, Effect, Fault, Match
 from sandbox.fleet.control import Fleet
@@ -121,3 +121,16 @@ def test_the_process_ends_when_told(control_plane: ControlPlane, tmp_path: Path)
     fleet = Fleet(tmp_path, control_plane.admin_kubeconfig).start()
     fleet.stop()
     assert fleet.part.wait(1) == 0
+
+
+def test_an_outage_of_the_api_server_leaves_the_replicas_and_is_made_up_for(tmp_path: Path):
+    with ControlPlane(tmp_path / "control-plane") as own:
+        cluster = Cluster(own)
+        cluster.seed([GpuNode("gpu-01")], [VllmDeployment(replicas=1, flags=FLAGS, cold_start_seconds=0.5)])
+        with Fleet(tmp_path / "fleet", own.admin_kubeconfig) as fleet:
+            until(lambda: len(listening(fleet, "llm")) == 1)
+            with own.outage(refuse=True):
+                (replica,) = listening(fleet, "llm")
+                assert requests.get(f"http://{replica['address']}/health", timeout=5).ok
+            cluster.scale("llm", "chat-70b", 2)
+            until(lambda: len(listening(fleet, "llm")) == 2, 30)

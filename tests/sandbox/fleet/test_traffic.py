@@ -74,11 +74,13 @@ def test_without_a_ready_replica_requests_fail():
     assert play(started(20), [], 10).unavailable == pytest.approx(200, rel=0.2)
 
 
-def test_ready_but_dead_replicas_refuse_connections():
-    dead = replica("a")
+def test_ready_but_dead_replicas_are_passed_over_and_if_all_are_dead_requests_fail():
+    traffic, dead, alive = started(20), replica("a"), replica("b")
     dead.apply([Effect(dead=True)], 0.0)
-    tally = play(started(20), [dead], 10)
-    assert tally.unavailable == tally.offered > 0
+    assert play(traffic, [dead, alive], 10).unavailable == 0
+    assert alive.process.measured.submitted > 100
+    alive.apply([Effect(dead=True)], 10.0)
+    assert play(traffic, [dead, alive], 20, since=10.0).unavailable == pytest.approx(200, rel=0.2)
 
 
 def test_a_load_may_change_while_it_runs():
