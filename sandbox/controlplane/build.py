@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sandbox.cache import cache_folder as cache_folder
-from sandbox.cache import from_pypi
+from sandbox.cache import cache_folder, from_pypi
 
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok")
 LOGS_DEFINITION = "logs-crd.yaml"  # kwok's own definition of the objects that tell it where a pod's log is

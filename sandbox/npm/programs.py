@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from sandbox.controlplane.build import cache_folder
+from sandbox.cache import cache_folder
 
 _HERE = Path(__file__).parent
 Say = Callable[[str], None]
