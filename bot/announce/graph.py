@@ -76,7 +76,7 @@ class Graphs:
         kind, _, number = picture.partition(":")
         with self._store.read() as tx:
             view = load(tx, incident, self._fleet, self._runbooks)
-        round = next((r for r in (*view.rounds, *view.looks_back) if str(r.number) == number), None) if view else None
+        round = next((r for r in (*view.rounds, *view.asides) if str(r.number) == number), None) if view else None
         if view is None or round is None or round.signal is None or kind != "signal":
             return None
         start, end = span(view, round)

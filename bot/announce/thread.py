@@ -46,7 +46,7 @@ def messages(view: View) -> list[ThreadMessage]:
     """All that the thread should hold by now, oldest first."""
     number = view.incident.number
     found = [_Dated(_end(r), m) for r, before in _with_the_one_before(view.rounds) for m in _of_round(view, r, before)]
-    found += [_Dated(_end(r), m) for r in view.looks_back for m in _of_round(view, r, None)]
+    found += [_Dated(_end(r), m) for r in view.asides for m in _of_round(view, r, None)]
     for proposal in view.proposals:
         for told in changes.messages(proposal, view.approvals.get(proposal.id, ())):
             found.append(_Dated(told.at, ThreadMessage(number, told.key, told.report)))

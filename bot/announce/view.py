@@ -14,8 +14,8 @@ from bot.runbook.schema import Runbook
 @dataclass(frozen=True, slots=True)
 class View:
     incident: Incident
-    rounds: Sequence[Round] = ()  # by number; those at a past time (`at=`) are not among them
-    looks_back: Sequence[Round] = ()  # those
+    rounds: Sequence[Round] = ()  # that ended, by number; the last one's verdict is the card's
+    asides: Sequence[Round] = ()  # somebody asked for another time (`at=`) or another runbook: for the thread only
     proposals: Sequence[Proposal] = ()
     approvals: Mapping[str, Sequence[Approval]] = field(default_factory=dict)
     manuals: Sequence[Manual] = ()
@@ -39,8 +39,8 @@ def load(tx: AnnounceTx, number: int, fleet: Fleet, runbooks: Mapping[str, Runbo
     proposals = tx.proposals_of(number)
     return View(
         incident=incident,
-        rounds=[r for r in ended if r.as_of is None],
-        looks_back=[r for r in ended if r.as_of is not None],
+        rounds=[r for r in ended if not _is_aside(r, incident)],
+        asides=[r for r in ended if _is_aside(r, incident)],
         proposals=proposals,
         approvals={p.id: tx.approvals_of(p.id) for p in proposals},
         manuals=tx.manuals_of(number),
@@ -50,6 +50,11 @@ def load(tx: AnnounceTx, number: int, fleet: Fleet, runbooks: Mapping[str, Runbo
         oncall=oncall(incident, fleet),
         card=tx.card(number),
     )
+
+
+def _is_aside(round: Round, incident: Incident) -> bool:
+    asked_for = round.asked_by is not None and round.runbook != incident.runbook
+    return round.as_of is not None or asked_for
 
 
 def owner(incident: Incident, fleet: Fleet) -> Service | None:

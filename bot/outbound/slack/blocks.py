@@ -55,7 +55,6 @@ def view(modal: Modal, *, naming: Naming) -> dict[str, Any]:
         "private_metadata": modal.token,
         "title": _plain(modal.title, TITLE),
         "close": _plain("Cancel" if modal.submit else "Close", TITLE),
-        "notify_on_close": True,
         "blocks": [*_with_unique_actions(shown), *(_input(i) for i in modal.inputs)],
     }
     if modal.submit is not None:

@@ -1,0 +1,105 @@
+"""Draws a signal over time as a PNG that can be read on a phone: large letters, twice as wide as high, the bad side of
+the threshold shaded, and what happened written at its moment.
+
+matplotlib takes a second and 58 MB to load, so it is loaded with the first graph; `pyplot` never is, since it keeps
+every figure and is not made for threads.
+"""
+
+import io
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC
+from importlib import import_module
+from typing import Any
+
+from bot.announce.amounts import amount
+from bot.announce.graph import Graph, Mark
+
+WIDTH_INCHES, HEIGHT_INCHES, DPI = 8.0, 4.0, 100
+FONT = 17
+_LINE, _BAD, _MARK = "#1264a3", "#e01e5a", "#454245"
+
+
+def plot(graph: Graph) -> bytes:
+    # Its cache belongs to no home directory: the container's file system is read-only.
+    os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
+    figure_class = import_module("matplotlib.figure").Figure
+    canvas_class = import_module("matplotlib.backends.backend_agg").FigureCanvasAgg
+    figure = figure_class(figsize=(WIDTH_INCHES, HEIGHT_INCHES), dpi=DPI, layout="constrained")
+    canvas_class(figure)
+    axes = figure.add_subplot()
+    _curve(axes, graph)
+    _threshold(axes, graph)
+    _marks(axes, graph.marks)
+    _frame(axes, graph)
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue()
+
+
+def _curve(axes: Any, graph: Graph) -> None:
+    times = [at for at, _ in graph.points]
+    values = [value if math.isfinite(value) else math.nan for _, value in graph.points]
+    axes.plot(times, values, color=_LINE, linewidth=3)
+    known = [value for value in values if not math.isnan(value)]
+    top = max([*known, graph.threshold or 0.0], default=1.0) or 1.0
+    axes.set_ylim(min([*known, 0.0], default=0.0), top * 1.45)
+    if times:
+        axes.set_xlim(times[0], times[-1] if times[-1] > times[0] else None)
+
+
+def _threshold(axes: Any, graph: Graph) -> None:
+    if graph.threshold is None:
+        return
+    low, high = axes.get_ylim()
+    bad = (graph.threshold, high) if graph.bad_is_above else (low, graph.threshold)
+    axes.axhspan(*bad, color=_BAD, alpha=0.10, linewidth=0)
+    axes.axhline(graph.threshold, color=_BAD, linewidth=2, linestyle="--")
+    label = amount(graph.threshold, graph.unit)
+    axes.annotate(
+        label,
+        (1.0, graph.threshold),
+        xycoords=("axes fraction", "data"),
+        xytext=(-4, 4),
+        textcoords="offset points",
+        ha="right",
+        color=_BAD,
+        fontsize=FONT,
+    )
+
+
+def _marks(axes: Any, marks: Sequence[Mark]) -> None:
+    """Labels take turns in height, so that two close ones can both be read."""
+    start, end = axes.get_xlim()
+    for position, mark in enumerate(sorted(marks, key=lambda m: m.at)):
+        axes.axvline(mark.at, color=_MARK, linewidth=1.5, linestyle=":")
+        at = axes.convert_xunits(mark.at)
+        near_the_end = at > start + (end - start) * 0.7
+        axes.annotate(
+            mark.label,
+            (mark.at, 0.97 - 0.11 * (position % 3)),
+            xycoords=("data", "axes fraction"),
+            xytext=(-6 if near_the_end else 6, 0),
+            textcoords="offset points",
+            ha="right" if near_the_end else "left",
+            va="top",
+            color=_MARK,
+            fontsize=FONT,
+            bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
+        )
+
+
+def _frame(axes: Any, graph: Graph) -> None:
+    dates, ticker = import_module("matplotlib.dates"), import_module("matplotlib.ticker")
+    axes.set_title(graph.title, fontsize=FONT + 2, loc="left", fontweight="bold")
+    axes.xaxis.set_major_locator(dates.AutoDateLocator(maxticks=6, tz=UTC))
+    axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M", tz=UTC))
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: amount(value, graph.unit)))
+    axes.tick_params(labelsize=FONT)
+    axes.set_xlabel("UTC", fontsize=FONT - 2, loc="right")
+    axes.grid(alpha=0.25)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
