@@ -65,7 +65,7 @@ def test_an_input_that_the_page_cannot_draw_has_a_stand_in(display):
     shown = display.view({"type": "modal", "blocks": [{"type": "input", "element": number}, {"element": people}]})
     assert shown["blocks"][0]["element"]["type"] == "plain_text_input"
     assert shown["blocks"][1]["element"]["type"] == "static_select"
-    assert [option["value"] for option in shown["blocks"][1]["element"]["options"]][0] == "U01ALICE"
+    assert shown["blocks"][1]["element"]["options"][0]["value"] == "U01ALICE"
 
 
 def test_what_is_shown_first_in_a_menu_is_its_placeholder(display):
