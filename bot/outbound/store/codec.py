@@ -88,6 +88,8 @@ def _generic_coder(hint: Any) -> Coder:
         )
     if origin is Mapping and arguments[0] is str:
         value = coder(arguments[1])
+        if value == AS_IT_IS:
+            return Coder(dict, same)
         return Coder(
             lambda v: {k: value.encode(i) for k, i in v.items()},
             lambda v: {k: value.decode(i) for k, i in v.items()},

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic_core import to_json
 
 # Advisory locks, beside the leader's (see `outbound/lock.py`): namespace of this project, then the purpose.
 NAMESPACE = 7305
@@ -41,8 +42,9 @@ def open_engines(url: str) -> Engines:
     if parsed.get_backend_name() == "postgresql":
         connect = {**_PG_CONNECT, "options": _PG_OPTIONS}
         # READ COMMITTED behind the writers' lock: each statement sees all that the writers before committed.
-        writer = sa.create_engine(url, pool_pre_ping=True, connect_args=connect, isolation_level="READ COMMITTED")
-        reader = sa.create_engine(url, pool_pre_ping=True, connect_args=connect, isolation_level="REPEATABLE READ")
+        options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": connect, "json_serializer": _json}
+        writer = sa.create_engine(url, isolation_level="READ COMMITTED", **options)
+        reader = sa.create_engine(url, isolation_level="REPEATABLE READ", **options)
         return Engines(writer, reader.execution_options(postgresql_readonly=True))
     raise ValueError(f"database_url must begin with sqlite:/// or postgresql://, not {parsed.drivername}://")
 
@@ -53,6 +55,11 @@ def sqlite_file(url: str) -> Path:
     if not name or name == ":memory:" or name.startswith("file:"):
         raise ValueError("database_url must name a file: sqlite:////var/lib/vllm-oncall/oncall.sqlite")
     return Path(name)
+
+
+def _json(value: Any) -> str:
+    """Three times as fast as json.dumps: a storm is mostly labels."""
+    return to_json(value).decode()
 
 
 def lock_writers(connection: sa.Connection) -> None:
@@ -76,7 +83,7 @@ def _lock(connection: sa.Connection, purpose: int) -> None:
 
 
 def _sqlite(url: str, begin: str, *, read_only: bool = False, **pool: int) -> sa.Engine:
-    engine = sa.create_engine(url, **pool)
+    engine = sa.create_engine(url, json_serializer=_json, **pool)
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:

@@ -1,0 +1,189 @@
+"""How many webhooks, and alerts, a second are on disk: `python -m sandbox.bench_intake`.
+
+The bot's own server, intake and store run in one process (one core), and the senders in this one. Every alert is a new
+one, so nothing is dropped as a repeat; afterwards the rows are counted, and must be as many as were acknowledged.
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from bot.inbound.intake import Intake
+from bot.inbound.server import HttpServer, new_api
+from bot.inbound.webhook import AlertmanagerWebhook
+from bot.outbound.store import SqlStore
+from sandbox.postgres import Postgres
+
+_TOKEN = "bench"
+_GOALS = {1: 2000, 50: 15_000}  # alerts per webhook -> alerts a second
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    connections: int
+    alerts_each: int
+    webhooks_per_second: float
+    p50_seconds: float
+    p99_seconds: float
+    acknowledged: int
+
+    @property
+    def alerts_per_second(self) -> float:
+        return self.webhooks_per_second * self.alerts_each
+
+
+class Sender:
+    """As Alertmanager posts, over kept connections; the next one goes when the last one was answered with 200."""
+
+    def __init__(self, port: int, alerts_each: int) -> None:
+        self._port = port
+        self._each = alerts_each
+        self._pieces = _template(alerts_each)
+        self._next = 0
+        self.seconds: list[float] = []
+
+    async def run(self, connections: int, seconds: float) -> Measured:
+        until = time.monotonic() + seconds
+        started = time.monotonic()
+        await asyncio.gather(*(self._one(until) for _ in range(connections)))
+        took = time.monotonic() - started
+        ordered = sorted(self.seconds)
+        count = len(ordered)
+        p50, p99 = ordered[count // 2], ordered[int(count * 0.99)]
+        return Measured(connections, self._each, count / took, p50, p99, count * self._each)
+
+    async def _one(self, until: float) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        while (now := time.monotonic()) < until:
+            writer.write(self._request())
+            answer = await reader.readuntil(b"\r\n\r\n")
+            if not answer.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(f"the intake answered {answer.splitlines()[0].decode()}")
+            self.seconds.append(time.monotonic() - now)
+        writer.close()
+
+    def _request(self) -> bytes:
+        first = self._next
+        self._next += self._each
+        numbers = (b"%016x" % n for n in range(first, first + self._each))
+        body = b"".join([piece for pair in zip(self._pieces, numbers, strict=False) for piece in pair])
+        body += self._pieces[-1]
+        head = b"POST /alertmanager HTTP/1.1\r\nHost: bot\r\nAuthorization: Bearer bench\r\n"
+        return head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+def _template(alerts_each: int) -> list[bytes]:
+    """The webhook as Alertmanager writes it, cut where each fingerprint stands."""
+    labels = {"alertname": "VLLMQueueLong", "model_name": "chat-70b", "pod": "chat-70b-x2k", "severity": "critical"}
+    alert = {
+        "status": "firing",
+        "labels": {**labels, "cluster": "prod", "instance": "10.0.3.7:8000", "job": "vllm", "team": "sre"},
+        "annotations": {"runbook_url": "https://runbooks.invalid/queue", "summary": "138 wait on chat-70b-x2k"},
+        "startsAt": "2026-11-23T17:00:15.143Z",
+        "endsAt": "0001-01-01T00:00:00Z",
+        "generatorURL": "http://prometheus:9090/graph?g0.expr=vllm%3Anum_requests_waiting+%3E+100&g0.tab=1",
+        "fingerprint": "@@",
+    }
+    body = {
+        "receiver": "vllm-oncall",
+        "status": "firing",
+        "alerts": [alert] * alerts_each,
+        "groupLabels": {"alertname": "VLLMQueueLong"},
+        "commonLabels": labels,
+        "commonAnnotations": {},
+        "externalURL": "http://alertmanager:9093",
+        "version": "4",
+        "groupKey": '{}:{alertname="VLLMQueueLong"}',
+        "truncatedAlerts": 0,
+    }
+    return json.dumps(body).encode().split(b"@@")
+
+
+def serve(url: str) -> None:
+    """The measured process. Prints its port, and ends with SIGTERM."""
+    store = SqlStore.open(url)
+    intake = Intake(store.take_in_webhooks, lambda: None)
+    intake.start()
+    api = new_api()
+    AlertmanagerWebhook(intake, token=SecretStr(_TOKEN), body_limit_bytes=4 * 1024 * 1024).add_to(api)
+    server = HttpServer(api, host="127.0.0.1", port=0)
+    server.start()
+    print(server.port, flush=True)
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    server.stop()
+    intake.stop()
+    store.close()
+
+
+def measure(url: str, *, connections: int, alerts_each: int, seconds: float) -> tuple[Measured, int]:
+    """On an empty database. Returns what was measured, and the resident memory of the server at the end, in bytes."""
+    argv = [sys.executable, "-m", "sandbox.bench_intake", "--serve", url]
+    server = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        port = int(server.stdout.readline())
+        measured = asyncio.run(Sender(port, alerts_each).run(connections, seconds))
+        memory = _resident_bytes(server.pid)
+    finally:
+        server.terminate()
+        server.wait(30)
+    _check_rows(url, measured.acknowledged)
+    return measured, memory
+
+
+def _check_rows(url: str, acknowledged: int) -> None:
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        stored = connection.execute(sa.text("SELECT count(*) FROM delivery")).scalar_one()
+    engine.dispose()
+    if stored < acknowledged:
+        raise RuntimeError(f"{acknowledged} alerts were acknowledged, but {stored} are in the database")
+
+
+def _resident_bytes(pid: int) -> int:
+    line = next(x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--serve", metavar="DATABASE_URL", help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--postgresql", action="store_true", help="measure PostgreSQL too (goals are for SQLite)")
+    chosen = parser.parse_args()
+    if chosen.serve:
+        serve(chosen.serve)
+        return
+    with tempfile.TemporaryDirectory(prefix="vllm-oncall-bench-") as folder:
+        print(f"{'database':<11}{'alerts each':>12}{'connections':>12}{'webhooks/s':>12}{'alerts/s':>10}", end="")
+        print(f"{'p50 ms':>8}{'p99 ms':>8}{'RSS MiB':>9}  goal")
+        _measure_all("sqlite", [f"sqlite:///{folder}/{n}.sqlite" for n in range(6)], chosen.seconds)
+        if chosen.postgresql:
+            with Postgres(Path(folder) / "postgres") as server:
+                urls = [server.create_database(f"bench{n}") for n in range(6)]
+                _measure_all("postgresql", urls, chosen.seconds)
+
+
+def _measure_all(name: str, urls: list[str], seconds: float) -> None:
+    cases = [(1, 1), (1, 16), (1, 64), (50, 1), (50, 16), (50, 64)]
+    for url, (each, connections) in zip(urls, cases, strict=True):
+        m, memory = measure(url, connections=connections, alerts_each=each, seconds=seconds)
+        goal = f"{_GOALS[each]} {'met' if m.alerts_per_second >= _GOALS[each] else 'missed'}" if connections > 1 else ""
+        print(
+            f"{name:<11}{each:>12}{connections:>12}{m.webhooks_per_second:>12.0f}{m.alerts_per_second:>10.0f}", end=""
+        )
+        print(f"{m.p50_seconds * 1000:>8.1f}{m.p99_seconds * 1000:>8.1f}{memory / 2**20:>9.0f}  {goal}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
