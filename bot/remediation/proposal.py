@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -141,3 +142,11 @@ class RemediationTx(IncidentTx, Protocol):
     def unfreeze(self, user: str, at: datetime) -> bool:
         """Lifts every freeze; False if there was none."""
         ...
+
+
+class Store(Protocol):
+    """Transactions on our database. `write` commits at the end of the block or not at all; writers follow one
+    another, so what a block has read still holds when it writes. `read` is one snapshot."""
+
+    def write(self) -> AbstractContextManager[RemediationTx]: ...
+    def read(self) -> AbstractContextManager[RemediationTx]: ...

@@ -1,0 +1,167 @@
+"""A change that somebody might approve, looked at from all sides, before it has a number: the reading half.
+
+Everything that decides about a proposal (making it, reviewing it, approving it, beginning it) looks the same way.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel
+
+from bot.actions.contract import Action
+from bot.actions.finder import find
+from bot.fleet import Service, WorkloadRef
+from bot.ports import ConflictError, Risk, SourceError, Sources
+from bot.remediation.capacity import blast_radius, cold_start_of, load_per_replica
+from bot.remediation.diff import diff
+from bot.remediation.guard import Facts
+from bot.remediation.proposal import DiffLine, Proposal, ProposalState
+from bot.remediation.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the cluster says about a change now."""
+
+    objections: tuple[str, ...] = ()
+    diff: tuple[DiffLine, ...] = ()
+    before: Mapping[str, Any] | None = None
+    blast_radius: str = ""
+    facts: Facts | None = None
+    drift: str | None = None  # what it starts from is there no more
+    unreadable: str | None = None  # the cluster could not be asked, so nothing may be done
+    retryable: bool = False
+    cold_start_seconds: float = 0.0
+    waves: int = 1
+
+    @property
+    def blocked(self) -> tuple[str, ...]:
+        """Every reason why it cannot be done now; none, if it can."""
+        return tuple(filter(None, (self.unreadable, self.drift))) + self.objections
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    action: str
+    params: Mapping[str, Any]
+    risk: Risk
+    description: str
+    button: str
+    by_hand: str
+    why: str
+    look: Look
+    rule: str | None = None
+    undoes: str | None = None
+    aborts: str | None = None
+
+    def is_same_as(self, proposal: Proposal) -> bool:
+        """The identity of a proposal: action and params."""
+        same = (self.action, dict(self.params)) == (proposal.action, dict(proposal.params))
+        return same and self.aborts == proposal.aborts
+
+
+def drafted(name: str, params: BaseModel, service: str | None, world: World, now: datetime, *, why: str) -> Draft:
+    action = find(name)
+    return Draft(
+        action=name,
+        params=params.model_dump(mode="json"),
+        risk=action.RISK,
+        description=action.describe(params),
+        button=action.button(params),
+        by_hand=action.by_hand(params),
+        why=why,
+        look=look(action, params, service, world, now),
+    )
+
+
+def look_again(proposal: Proposal, world: World, now: datetime) -> Look:
+    action = find(proposal.action)
+    return look(action, action.Params.model_validate(dict(proposal.params)), proposal.service, world, now)
+
+
+def look(action: Action, params: BaseModel, service_name: str | None, world: World, now: datetime) -> Look:
+    sources = world.sources(now)
+    service = world.fleet.service(service_name) if service_name else None
+    try:
+        return _looked(action, params, service, sources, world)
+    except ConflictError as error:
+        return Look(drift=error.why)
+    except SourceError as error:
+        return Look(unreadable=str(error), retryable=error.retryable)
+
+
+def _looked(action: Action, params: BaseModel, service: Service | None, sources: Sources, world: World) -> Look:
+    objections = action.objections(params, sources)
+    change = action.capacity_change(params, sources)
+    ref = _workload(params)
+    start = cold_start_of(ref, service, sources) if ref else None
+    words = ""
+    if ref is not None and start is not None:
+        free = sum(sources.cluster.free_gpus().values()) if change.gpus_needed else None
+        words = blast_radius(ref.name, change, start, free_gpus=free, load=load_per_replica(ref, change, sources))
+    seen = Look(
+        objections=objections,
+        blast_radius=words,
+        facts=_facts(params, change.lost, service, sources, world),
+        cold_start_seconds=start.seconds if start else 0.0,
+        waves=change.waves,
+    )
+    try:
+        preview = action.preview(params, sources, world.controls)
+    except ConflictError as error:
+        return replace(seen, drift=error.why)
+    except SourceError as error:
+        # What is objected to (the workload is gone) usually cannot be tried either: the objection says it better.
+        return seen if objections else replace(seen, unreadable=str(error), retryable=error.retryable)
+    return replace(seen, diff=diff(preview.change), before=preview.before)
+
+
+def _facts(params: BaseModel, lost: int, service: Service | None, sources: Sources, world: World) -> Facts:
+    node = getattr(params, "node", None)
+    out: tuple[str, ...] = ()
+    if node is not None:
+        machines = sources.cluster.nodes()
+        out = tuple(sorted(n.name for n in machines if n.gpus and not (n.schedulable and n.ready)))
+    refs = service.workloads if service else tuple(filter(None, [_workload(params)]))
+    workloads = [sources.cluster.workload(ref) for ref in refs]
+    return Facts(
+        ready=sum(w.ready for w in workloads if w is not None),
+        minimum_ready=service.minimum_ready_replicas if service else 0,
+        lost=lost,
+        node=node,
+        nodes_out=out,
+        bot_node=world.bot_node,
+    )
+
+
+def _workload(params: BaseModel) -> WorkloadRef | None:
+    ref = getattr(params, "ref", None)
+    return ref if isinstance(ref, WorkloadRef) else None
+
+
+def as_proposal(
+    draft: Draft, incident: int, number: int, service: str | None, now: datetime, expiry_seconds: float
+) -> Proposal:
+    return Proposal(
+        incident=incident,
+        number=number,
+        action=draft.action,
+        params=draft.params,
+        risk=draft.risk,
+        description=draft.description,
+        button=draft.button,
+        why=draft.why,
+        state=ProposalState.PENDING,
+        created_at=now,
+        expires_at=now + timedelta(seconds=expiry_seconds),
+        service=service,
+        rule=draft.rule,
+        diff=draft.look.diff,
+        before=draft.look.before,
+        objections=draft.look.blocked,
+        blast_radius=draft.look.blast_radius,
+        undoes=draft.undoes,
+        aborts=draft.aborts,
+    )

@@ -1,0 +1,175 @@
+"""What an execution asks of, and does to, the world outside: one method per step of its workflow.
+
+Each returns JSON with the time at which it looked, and never raises for a source that does not answer: what is
+recorded must read the same when the workflow is run again after a crash.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from bot.actions.contract import Action
+from bot.actions.finder import find
+from bot.incidents.incident import Incident, SignalReading
+from bot.ports import ConflictError, Json, SourceError
+from bot.remediation.draft import look_again
+from bot.remediation.outcome import unusable
+from bot.remediation.proposal import Proposal
+from bot.remediation.world import World
+
+UNREADABLE = "unreadable"  # beside the values of Progress
+
+
+class Outside:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def clock(self) -> Json:
+        return self._world.clock().timestamp()
+
+    def look(self, proposal_id: str) -> Json:
+        """Everything that decides whether it may begin, and the signal as it is before."""
+        now = self._world.clock()
+        proposal, incident = self._rows(proposal_id)
+        seen = look_again(proposal, self._world, now)
+        signal = self._signal(incident, now)
+        if unusable(signal) and (last := self._last_signal(incident)) is not None:
+            signal = last
+        window = signal.window_seconds if signal is not None else None
+        return {
+            "now": now.timestamp(),
+            "blocked": list(seen.blocked),
+            "drift": seen.drift is not None,
+            "retryable": seen.unreadable is not None and seen.retryable,
+            "facts": asdict(seen.facts) if seen.facts else None,
+            "cold_start": seen.cold_start_seconds,
+            "waves": seen.waves,
+            "window": window or self._world.sources(now).window_seconds,
+            "signal": signal_json(signal),
+            "is_undo": proposal.undoes is not None,
+        }
+
+    def act(self, proposal_id: str) -> Json:
+        proposal, _ = self._rows(proposal_id)
+        if self._world.rules.dry_run:
+            return {"now": self.clock(), "result": "dry run"}
+        action, params = _action(proposal)
+        return self._changed(action, params, proposal.before or {})
+
+    def effect(self, proposal_id: str) -> Json:
+        proposal, _ = self._rows(proposal_id)
+        return self._effect(*_action(proposal))
+
+    def signal(self, proposal_id: str) -> Json:
+        now = self._world.clock()
+        _, incident = self._rows(proposal_id)
+        return {"now": now.timestamp(), "signal": signal_json(self._signal(incident, now))}
+
+    def round_signal(self, proposal_id: str, number: int) -> Json:
+        """Has this round ended, and which signal did it read?"""
+        _, incident = self._rows(proposal_id)
+        with self._world.store.read() as tx:
+            found = next((r for r in tx.rounds_of(incident.number) if r.number == number), None)
+        ended = found is None or found.ended_at is not None
+        return {"now": self.clock(), "ended": ended, "signal": signal_json(found.signal if found else None)}
+
+    def prepare_roll_back(self, proposal_id: str) -> Json:
+        """The way back, looked at before it is gone: `result` is "ready", "nothing", "unclear" or "failed"."""
+        proposal, _ = self._rows(proposal_id)
+        action, params = _action(proposal)
+        way_back = action.undo(params, proposal.before or {})
+        if way_back is None:
+            return {"now": self.clock(), "result": "failed", "why": f"{proposal.action} has no way back"}
+
+        def prepared() -> dict[str, Any]:
+            sources = self._world.sources(self._world.clock())
+            if _is_as_before(action, params, proposal, self._world):
+                return {"result": "nothing"}
+            before = dict(action.preview(way_back, sources, self._world.controls).before)
+            return {"result": "ready", "params": way_back.model_dump(mode="json"), "before": before}
+
+        return self._tried(prepared)
+
+    def roll_back(self, proposal_id: str, params: Mapping[str, Any], before: Mapping[str, Any]) -> Json:
+        proposal, _ = self._rows(proposal_id)
+        action = find(proposal.action)
+        return self._changed(action, action.Params.model_validate(dict(params)), before)
+
+    def roll_back_effect(self, proposal_id: str, params: Mapping[str, Any]) -> Json:
+        proposal, _ = self._rows(proposal_id)
+        action = find(proposal.action)
+        return self._effect(action, action.Params.model_validate(dict(params)))
+
+    # ------------------------------------------------------------------------------------------------ the parts
+
+    def _rows(self, proposal_id: str) -> tuple[Proposal, Incident]:
+        with self._world.store.read() as tx:
+            proposal = tx.proposal(proposal_id)
+            incident = tx.incident(proposal.incident) if proposal else None
+        if proposal is None or incident is None:
+            raise LookupError(f"{proposal_id} or its incident is not in the store")
+        return proposal, incident
+
+    def _changed(self, action: Action, params: BaseModel, before: Mapping[str, Any]) -> Json:
+        def change() -> dict[str, Any]:
+            sources = self._world.sources(self._world.clock())
+            action.execute(params, before, sources, self._world.controls)
+            return {"result": "done"}
+
+        return self._tried(change)
+
+    def _tried(self, work: Callable[[], dict[str, Any]]) -> Json:
+        try:
+            return {**work(), "now": self.clock()}
+        except ConflictError as error:
+            return {"now": self.clock(), "result": "failed", "why": error.why}
+        except SourceError as error:
+            result = "unclear" if error.retryable else "failed"
+            return {"now": self.clock(), "result": result, "why": str(error)}
+
+    def _effect(self, action: Action, params: BaseModel) -> Json:
+        try:
+            effect = action.took_effect(params, self._world.sources(self._world.clock()))
+        except SourceError as error:
+            return {"now": self.clock(), "progress": UNREADABLE, "detail": str(error)}
+        return {"now": self.clock(), "progress": effect.progress.value, "detail": effect.detail}
+
+    def _signal(self, incident: Incident, now: datetime) -> SignalReading | None:
+        return self._world.signal(incident, self._world.sources(now))
+
+    def _last_signal(self, incident: Incident) -> SignalReading | None:
+        with self._world.store.read() as tx:
+            last = tx.last_round(incident.number)
+        return last.signal if last is not None and last.as_of is None else None
+
+
+def _action(proposal: Proposal) -> tuple[Action, BaseModel]:
+    action = find(proposal.action)
+    return action, action.Params.model_validate(dict(proposal.params))
+
+
+def _is_as_before(action: Action, params: BaseModel, proposal: Proposal, world: World) -> bool:
+    """Would the change itself still start from what is there? Then it has not been made, or was taken back."""
+    try:
+        preview = action.preview(params, world.sources(world.clock()), world.controls)
+    except ConflictError:
+        return False
+    return preview.before == proposal.before
+
+
+def signal_json(signal: SignalReading | None) -> Json:
+    if signal is None:
+        return None
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(signal).items()}
+
+
+def signal_of(stored: Json) -> SignalReading | None:
+    return None if stored is None else SignalReading(**stored)
+
+
+def time_of(stored: float) -> datetime:
+    return datetime.fromtimestamp(stored, UTC)
