@@ -79,6 +79,7 @@ class SignalReading:
     high: float | None = None
     traffic: float | None = None
     error: str | None = None
+    window_seconds: float | None = None  # how far back it looks; None: the setting's window
 
 
 @dataclass(frozen=True, slots=True)
