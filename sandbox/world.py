@@ -97,7 +97,7 @@ class Town:
     deployment: VllmDeployment
     channel: str = "inc-chat"
     oncall: str = "alice"
-    load_ratio: float = 0.6
+    load_ratio: float = 0.56
     mix: Sequence[RequestKind] = SHORT_PROMPTS
     minimum_ready_replicas: int = 1
     maximum_replicas: int = 8
@@ -105,8 +105,8 @@ class Town:
 
 
 def chat_70b(namespace: str = "llm", **more: Any) -> Town:
-    """Three replicas of four GPUs each, at 60 % of what they can do."""
-    flags = {"max-model-len": 16_384, "max-num-seqs": 64, "gpu-memory-utilization": 0.9}
+    """Three replicas of four GPUs each, at 56 % of what they can do: twice that is more than three can, not four."""
+    flags = {"max-model-len": 16_384, "max-num-seqs": 32, "gpu-memory-utilization": 0.9}
     deployment = VllmDeployment(
         namespace=namespace, name="chat-70b", flags=flags, cold_start_seconds=COLD_START_SECONDS
     )

@@ -6,27 +6,46 @@ for in Alertmanager and in Prometheus; it counts as resolved only when both answ
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from bot.incidents.alert import Alert, AlertStatus
 from bot.incidents.incident import Store, Timing
-from bot.ports import Alerts, FiringAlert, Metrics, SourceError
+from bot.ports import FiringAlert, SourceError
 
 log = logging.getLogger(__name__)
+
+# Alertmanager keeps no alerts on disk and Prometheus sends each again within a minute; then `for` has to pass anew.
+# Twice that, so that what burns is back in both lists before its absence counts.
+FORGETFUL_SECONDS = 120
+
+
+class Told(Protocol):
+    """Alertmanager, as the witness of what it was told."""
+
+    def active(self, *, matchers: Sequence[str] = ()) -> tuple[FiringAlert, ...]: ...
+    def started_at(self) -> datetime: ...
+
+
+class Computed(Protocol):
+    """Prometheus, as the witness of what its rules say. None: it cannot be asked when it started (Thanos, Mimir)."""
+
+    def alerts(self) -> tuple[FiringAlert, ...]: ...
+    def started_at(self) -> datetime | None: ...
 
 
 class Reconcile:
     """`step` is called by the leader's loop. What was lacked once is in memory: a new leader looks twice itself."""
 
     def __init__(
-        self, store: Store, alerts: Alerts | None, metrics: Metrics, timing: Timing, *, interval_seconds: float
+        self, store: Store, told: Told | None, computed: Computed, timing: Timing, *, interval_seconds: float
     ) -> None:
-        """`alerts` is None where no Alertmanager URL is set: then doubts stay, and the alert keeps its last state."""
+        """`told` is None where no Alertmanager URL is set: then doubts stay, and the alert keeps its last state."""
         self._store = store
-        self._alerts = alerts
-        self._metrics = metrics
+        self._told = told
+        self._computed = computed
         self._timing = timing
         self._interval = timedelta(seconds=interval_seconds)
         self._next: datetime | None = None
@@ -34,7 +53,7 @@ class Reconcile:
         self._suspects: set[str] = set()
 
     def step(self, now: datetime) -> bool:
-        if self._alerts is None or (self._next is not None and now < self._next):
+        if self._told is None or (self._next is not None and now < self._next):
             return False
         self._next = now + self._interval
         with self._store.read() as tx:
@@ -49,18 +68,28 @@ class Reconcile:
         if not doubtful and not groups:
             return False
         try:
-            told = {a.fingerprint: a for a in self._alerts.active() if a.fingerprint is not None}
-            computed = [a for a in self._metrics.alerts() if a.state == "firing"]
+            if (restarted := self._restarted_after(now - timedelta(seconds=FORGETFUL_SECONDS))) is not None:
+                log.info("alerts in doubt wait: %s restarted lately and may list too few", restarted)
+                return False
+            told = {a.fingerprint: a for a in self._told.active() if a.fingerprint is not None}
+            computed = [a for a in self._computed.alerts() if a.state == "firing"]
         except SourceError as error:
             log.warning("alerts in doubt stay as they were", extra={"doubtful": len(doubtful), "why": str(error)})
             return False
-        found = [_taken(a, now) for a in told.values() if groups or a.fingerprint in doubtful]
+        found = [_taken(a, firing.get(f), now) for f, a in told.items() if groups or f in doubtful]
         gone = [a for a in self._gone(doubtful, firing, told, now) if not _is_computed(a, computed)]
         with self._store.write() as tx:
             kept = tx.take_in([*found, *(replace(a, status=AlertStatus.RESOLVED, received_at=now) for a in gone)])
             tx.reconciled([g.id for g in groups])
         self._suspects -= {a.fingerprint for a in gone} | set(told)
         return kept > 0
+
+    def _restarted_after(self, moment: datetime) -> str | None:
+        assert self._told is not None
+        if self._told.started_at() > moment:
+            return "Alertmanager"
+        started = self._computed.started_at()
+        return "Prometheus" if started is not None and started > moment else None
 
     def _gone(
         self, doubtful: set[str], firing: Mapping[str, Alert], told: Mapping[str, FiringAlert], now: datetime
@@ -81,14 +110,24 @@ def _is_computed(alert: Alert, computed: list[FiringAlert]) -> bool:
     return any(alert.labels.items() >= a.labels.items() for a in computed)
 
 
-def _taken(alert: FiringAlert, now: datetime) -> Alert:
+def _taken(alert: FiringAlert, stored: Alert | None, now: datetime) -> Alert:
+    """As a webhook would have told it. The API spells the same startsAt otherwise (`.100Z` for the webhook's `.1Z`):
+    where it is the moment that we know, our spelling stays, or it would look like a new state."""
+    same = stored is not None and _moment(stored.starts_at) == _moment(alert.starts_at)
     return Alert(
         fingerprint=alert.fingerprint or "",
         status=AlertStatus.FIRING,
         labels=alert.labels,
         annotations=alert.annotations,
-        starts_at=alert.starts_at,
+        starts_at=stored.starts_at if stored is not None and same else alert.starts_at,
         ends_at="",
         generator_url=alert.generator_url,
         received_at=now,
     )
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from bot.incidents.alert import TakenIn, Truncation
@@ -16,6 +18,10 @@ class World:
 
     def __init__(self):
         self.told, self.computed, self.down = [], [], None
+        self.since = at(-9999)
+
+    def started_at(self):
+        return self.since
 
     def active(self, *, matchers=()):
         if self.down == "alertmanager":
@@ -78,6 +84,22 @@ def test_while_one_of_them_does_not_answer_nothing_is_resolved(reconcile, store,
     world.down = who
     for seconds in range(600, 700, 10):
         reconcile.step(at(seconds))
+    assert states(store) == []
+
+
+def test_right_after_a_restart_absence_means_nothing(reconcile, store, world):
+    world.since = at(600)
+    for seconds in range(600, 720, 10):
+        reconcile.step(at(seconds))
+    assert states(store) == []
+    for seconds in range(720, 760, 10):
+        reconcile.step(at(seconds))
+    assert states(store) == ["resolved"]
+
+
+def test_the_same_moment_spelt_otherwise_is_no_new_state(reconcile, store, world):
+    world.told = [replace(OLD, starts_at=OLD.starts_at.replace("+00:00", ".000Z"))]
+    reconcile.step(at(600))
     assert states(store) == []
 
 
