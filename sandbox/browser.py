@@ -78,6 +78,9 @@ class SlackBrowser:
         page.goto(f"{page_url.rstrip('/')}/?as={user}")
         self._wait(lambda: page.locator(".channel-header .channel-title").count() > 0, "the page to open")
 
+    def close(self) -> None:
+        self.page.context.close()
+
     # --- channels and messages
 
     def open_channel(self, name: str) -> None:
@@ -103,8 +106,7 @@ class SlackBrowser:
 
     def open_thread(self, message: Text) -> None:
         """Of the newest message that shows this text. It must have replies, or there is nothing to open."""
-        root = self._containing(self._channel, message)
-        root.locator(".thread-summary").click()
+        self._newest(self._channel, message, self.page.locator(".thread-summary"), "replies").click()
         self._wait(lambda: self.page.locator(".thread-pane").count() > 0, "the thread to open")
 
     def close_thread(self) -> None:
@@ -114,20 +116,20 @@ class SlackBrowser:
 
     def buttons(self, message: Text) -> list[str]:
         """Labels of the buttons that the message has now."""
-        found = self._containing(self._channel, message).locator("button.bk-button")
-        return [_plain(label) for label in found.all_inner_texts()]
+        self._wait_text(self._channel, message, None)
+        shown = [one for one in self._channel.all() if _shows(_plain(one.inner_text()), message)]
+        return [_plain(label) for label in shown[-1].locator("button.bk-button").all_inner_texts()]
 
     def click(self, label: Text, *, message: Text = "", thread: bool = False) -> None:
-        """Press the button with this label (whole label, or a pattern) in the newest message that shows the text."""
-        within = self._thread if thread else self._channel
-        wanted = label if isinstance(label, re.Pattern) else re.compile(rf"^\s*{re.escape(label)}\s*$")
-        self._containing(within, message).locator("button.bk-button", has_text=wanted).first.click()
+        """Press the button with this label (whole label, or a pattern) in the newest message that has it and shows
+        the text."""
+        button = self.page.locator("button.bk-button", has_text=_whole(label))
+        self._newest(self._thread if thread else self._channel, message, button, f"the button {label!r}").click()
 
     def choose(self, option: str, *, message: Text = "", thread: bool = False) -> None:
         """Pick an entry of a message's menu, by its text."""
-        within = self._thread if thread else self._channel
-        menus = self._containing(within, message).locator("select.bk-select")
-        menu = menus.filter(has=self.page.locator("option", has_text=option)).first
+        menus = self.page.locator("select.bk-select").filter(has=self.page.locator("option", has_text=option))
+        menu = self._newest(self._thread if thread else self._channel, message, menus, f"a menu with {option!r}")
         menu.select_option("")  # the page keeps the last choice, and would not notice the same one again
         menu.select_option(label=option)
 
@@ -150,7 +152,7 @@ class SlackBrowser:
     def fill(self, label: str, value: str) -> None:
         """The input with this label: text, a choice of a menu, or a radio button or checkbox by its text."""
         block = self.page.locator(".modal .bk-input").filter(has=self.page.locator(".bk-label", has_text=label)).first
-        block.wait_for()
+        self._wait(lambda: block.count() > 0, f"an input {label!r} in the modal")
         if block.locator("select").count():
             block.locator("select").select_option(label=value)
         elif block.locator(".bk-options").count():
@@ -160,7 +162,9 @@ class SlackBrowser:
 
     def submit(self) -> None:
         """Press the modal's submit button (once there is one). `wait_modal_closed` or `wait_modal` tells what came."""
-        self.page.locator(".modal .modal-btn.primary").click()
+        button = self.page.locator(".modal .modal-btn.primary")
+        self._wait(lambda: button.count() > 0, "the modal's submit button")
+        button.click()
 
     def submit_label(self) -> str | None:
         """None if the modal has no submit button (yet)."""
@@ -183,8 +187,9 @@ class SlackBrowser:
         return self._wait_text(self.page.locator(".home"), text, seconds)
 
     def click_home(self, label: str) -> None:
-        wanted = re.compile(rf"^\s*{re.escape(label)}\s*$")
-        self.page.locator(".home button.bk-button", has_text=wanted).first.click()
+        button = self.page.locator(".home button.bk-button", has_text=_whole(label)).first
+        self._wait(lambda: button.count() > 0, f"{label!r} in the Home tab")
+        button.click()
 
     # --- pictures
 
@@ -215,11 +220,17 @@ class SlackBrowser:
     def _texts(self, found: Locator) -> list[str]:
         return [_plain(text) for text in found.all_inner_texts()]
 
-    def _containing(self, found: Locator, text: Text) -> Locator:
-        """The newest that shows the text; waits for it."""
-        self._wait_text(found, text, None)
-        positions = [position for position, shown in enumerate(self._texts(found)) if _shows(shown, text)]
-        return found.nth(positions[-1]) if positions else found.last
+    def _newest(self, messages: Locator, text: Text, inside: Locator, what: str) -> Locator:
+        """What is `inside` the newest message that has it and shows the text; waits for it."""
+        holding = messages.filter(has=inside)
+        fitting: list[Locator] = []
+
+        def there() -> bool:
+            fitting[:] = [message for message in holding.all() if _shows(_plain(message.inner_text()), text)]
+            return bool(fitting)
+
+        self._wait(there, f"{what} in a message with {text!r}")
+        return fitting[-1].locator(inside).first
 
     def _wait_text(self, found: Locator, text: Text, seconds: float | None) -> str:
         fitting: list[str] = []
@@ -241,6 +252,10 @@ class SlackBrowser:
                 )
             # Through Playwright, since its events come only while one waits inside it.
             self.page.wait_for_timeout(30)
+
+
+def _whole(label: Text) -> re.Pattern[str]:
+    return label if isinstance(label, re.Pattern) else re.compile(rf"^\s*{re.escape(label)}\s*$")
 
 
 def _shows(shown: str, text: Text) -> bool:
