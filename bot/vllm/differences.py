@@ -14,7 +14,7 @@ _SHORT = 60
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    lines: tuple[str, ...]  # "image v0.31.0 -> v0.32.0", "--max-num-seqs 256 -> 64"
+    lines: tuple[str, ...]  # "image v0.31.0 → v0.32.0", "--max-num-seqs 256 → 64"
     image: bool
     arguments: bool
 
@@ -50,8 +50,8 @@ def _image(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     repository, _, tag = was.rpartition(":")
     other, _, other_tag = now.rpartition(":")
     if repository and repository == other:
-        return [f"image {repository.rsplit('/', 1)[-1]} {tag} -> {other_tag}"]
-    return [f"image {was} -> {now}"]
+        return [f"image {repository.rsplit('/', 1)[-1]} {tag} → {other_tag}"]
+    return [f"image {was} → {now}"]
 
 
 def _options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -60,12 +60,12 @@ def _options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         return []
     was, now = (arguments_of(_as_container(c)) for c in (old, new))
     lines = [
-        f"--{name} {_value(was.given.get(name))} -> {_value(now.given.get(name))}"
+        f"--{name} {_value(was.given.get(name))} → {_value(now.given.get(name))}"
         for name in sorted(was.given.keys() | now.given.keys())
         if was.given.get(name) != now.given.get(name)
     ]
     if was.model != now.model:
-        lines.insert(0, f"model {was.model} -> {now.model}")
+        lines.insert(0, f"model {was.model} → {now.model}")
     return lines or ["command line written differently"]
 
 

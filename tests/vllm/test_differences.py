@@ -14,18 +14,18 @@ def changed(edit):
 
 def test_an_image_is_told_by_its_tags():
     found = changed(lambda c, t: c.update(image="vllm/vllm-openai:v0.32.0"))
-    assert found.text == "image vllm-openai v0.31.0 -> v0.32.0"
+    assert found.text == "image vllm-openai v0.31.0 → v0.32.0"
     assert found.image and not found.arguments
 
 
 def test_options_are_told_by_vllms_reading_of_them():
     found = changed(lambda c, t: c.update(args=["org/model", "--max_num_seqs", "64", "--tensor-parallel-size=4"]))
-    assert found.lines == ("--max-num-seqs 256 -> 64",)
+    assert found.lines == ("--max-num-seqs 256 → 64",)
     assert found.arguments and not found.image
 
 
 def test_an_option_that_was_not_there():
-    assert "--enforce-eager (not given) -> true" in changed(lambda c, t: c["args"].append("--enforce-eager")).text
+    assert "--enforce-eager (not given) → true" in changed(lambda c, t: c["args"].append("--enforce-eager")).text
 
 
 def test_the_same_options_in_other_words_are_said_to_be_that():

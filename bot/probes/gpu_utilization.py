@@ -1,0 +1,95 @@
+"""How busy are the GPUs that the service's pods hold? As dcgm-exporter tells it through Prometheus."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from bot.ports import Pod, Sample, SourceError, Sources
+from bot.probes.asking import Later, number, recent, whole
+from bot.probes.served import pods_of, selector_of, service_of
+from bot.vllm.series import any_of
+
+UTILIZATION = "DCGM_FI_DEV_GPU_UTIL"  # percent of time with any kernel running; not there on MIG slices
+ACTIVE = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"  # ratio; also on MIG slices
+# The exporter's own label changed its spelling in 2026; the others come from relabelling.
+_NODE_LABELS = ("Hostname", "hostname", "node", "kubernetes_node", "exported_node")
+
+
+class Params(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """None where it is not exported: that is not zero."""
+
+    busy_ratio_mean: float | None = None
+    busy_ratio_min: float | None = None
+    busy_ratio_max: float | None = None
+    gpus: int | None = None  # that were measured
+    gpus_held: int | None = None  # by the service's pods
+    matched_by: str | None = None  # "pod", or "node": then GPUs of others on these nodes count, too
+    missing: str | None = None
+
+
+def observe(params: Params, sources: Sources) -> Reading:
+    service = service_of(sources, params.service)
+    asked = Later(lambda: pods_of(sources, service))
+    selector = selector_of(sources, service)
+    # Without honorLabels Prometheus keeps `pod` for the exporter's own pod, and renames the claim to `exported_pod`.
+    claimed = selector.replace("namespace=", "exported_namespace=").replace("pod=", "exported_pod=")
+    by_pod = Later(lambda: _busy(sources, (selector, claimed)))
+    try:
+        pods: tuple[Pod, ...] | None = tuple(pod for pod in asked.get() if pod.gpus)
+    except SourceError:
+        pods = None  # the exporter's own labels still say whose GPU it is
+    nodes = sorted({pod.node for pod in pods or () if pod.node is not None})
+    by_node = Later(lambda: _on(sources, nodes))
+    found, matched = by_pod.get(), "pod"
+    if not found:
+        found, matched = by_node.get(), "node"
+    held = None if pods is None else sum(pod.gpus for pod in pods)
+    if not found:
+        return Reading(gpus_held=held, missing=_why_silent(sources))
+    ratios = [sample.value for sample in found]
+    return Reading(
+        busy_ratio_mean=sum(ratios) / len(ratios),
+        busy_ratio_min=min(ratios),
+        busy_ratio_max=max(ratios),
+        gpus=len(ratios),
+        gpus_held=held,
+        matched_by=matched,
+        missing=_unmeasured(len(ratios), held),
+    )
+
+
+def _busy(sources: Sources, matchers: Sequence[str]) -> tuple[Sample, ...]:
+    """Only of exporters that answer now: avg_over_time alone would go on telling of one that has died."""
+    span = recent(sources)
+    parts = []
+    for name, scale in ((UTILIZATION, " / 100"), (ACTIVE, "")):
+        for matcher in matchers:
+            now = f"{name}{{{matcher}}}"
+            parts.append(f"(avg_over_time({now}[{span}]) and {now}){scale}")
+    return whole(sources.metrics, " or ".join(parts)).samples
+
+
+def _on(sources: Sources, nodes: Sequence[str]) -> tuple[Sample, ...]:
+    if not nodes:
+        return ()
+    names = any_of(name.replace(".", r"\.") for name in nodes)
+    return _busy(sources, [f"{label}=~{names}" for label in _NODE_LABELS])
+
+
+def _why_silent(sources: Sources) -> str:
+    seen = number(sources.metrics, f"count({UTILIZATION} or {ACTIVE})")
+    if seen is None:
+        return f"{UTILIZATION} is not exported (no dcgm-exporter in Prometheus)"
+    return f"{UTILIZATION} is exported for {seen:g} GPUs, but for none of these pods or their nodes"
+
+
+def _unmeasured(measured: int, held: int | None) -> str | None:
+    return f"only {measured} of {held} GPUs are exported" if held is not None and measured < held else None

@@ -1,0 +1,129 @@
+"""How many requests wait, does the queue grow, and is every replica at its limit?"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from bot.fleet import Service
+from bot.ports import Answer, SourceError, Sources
+from bot.probes.asking import Later, number, recent, whole
+from bot.probes.served import ServingPod, room_for, selector_of, service_of, serving_pods, why_silent
+from bot.vllm import series
+
+
+class Params(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    waiting: int | None = None
+    running: int | None = None
+    growth_per_minute: float | None = None  # of waiting, over the window
+    replicas: int | None = None  # that export metrics
+    waiting_per_replica_max: int | None = None
+    waiting_per_replica_min: int | None = None
+    saturated_replicas: int | None = None  # all of whose engines have lately run max_num_seqs requests
+    max_num_seqs: int | None = None  # per engine; None where replicas differ
+    finished_per_second: float | None = None
+    # How many more would serve what arrives, if each serves what one serves now: at least one where requests wait, at
+    # most as many as there are.
+    replicas_short: int | None = None
+    # As many of them as free GPUs and fleet.yaml allow now; one if none, and the review then says what is in the way.
+    replicas_to_add: int | None = None
+    missing: str | None = None
+
+
+Key = tuple[str, str]  # namespace, pod
+
+
+def observe(params: Params, sources: Sources) -> Reading:
+    service = service_of(sources, params.service)
+    pods, room = Later(lambda: serving_pods(sources, service)), Later(lambda: room_for(sources, service))
+    selector = selector_of(sources, service)
+    metrics, window, engines = sources.metrics, sources.window, series.engines(selector)
+    peak = Later(
+        lambda: whole(
+            metrics,
+            f"max by (namespace, pod, engine) (max_over_time({series.RUNNING}{{{engines}}}[{recent(sources)}]))",
+        )
+    )
+    running = Later(lambda: number(metrics, f"sum({series.RUNNING}{{{engines}}})"))
+    growth = Later(lambda: number(metrics, f"60 * sum(deriv({series.WAITING}{{{engines}}}[{window}]))"))
+    finished = Later(lambda: number(metrics, f"sum(rate({series.FINISHED}{{{selector}}}[{window}]))"))
+    waiting = _by_pod(whole(metrics, f"sum by (namespace, pod) ({series.WAITING}{{{engines}}})"))
+    if not waiting:
+        return Reading(missing=why_silent(metrics, selector))
+    caps, missing = _caps(pods)
+    short = _short(sum(waiting.values()), len(waiting), growth.get(), finished.get())
+    ran = running.get()
+    return Reading(
+        waiting=round(sum(waiting.values())),
+        running=None if ran is None else round(ran),
+        growth_per_minute=growth.get(),
+        replicas=len(waiting),
+        waiting_per_replica_max=round(max(waiting.values())),
+        waiting_per_replica_min=round(min(waiting.values())),
+        saturated_replicas=_saturated(waiting, caps, peak.get()),
+        max_num_seqs=next(iter(caps.values())) if len(set(caps.values())) == 1 else None,
+        finished_per_second=finished.get(),
+        replicas_short=short,
+        replicas_to_add=_to_add(short, len(waiting), service, room),
+        missing=missing,
+    )
+
+
+def _by_pod(answer: Answer) -> dict[Key, float]:
+    return {(s.labels.get("namespace", ""), s.labels.get("pod", "")): s.value for s in answer.samples}
+
+
+def _caps(pods: Later[tuple[ServingPod, ...]]) -> tuple[dict[Key, int], str | None]:
+    try:
+        found = pods.get()
+    except SourceError as error:
+        return {}, f"max_num_seqs is not known: {error}"
+    caps = {
+        (p.pod.namespace, p.pod.name): p.effective.max_num_seqs
+        for p in found
+        if p.effective.max_num_seqs is not None  # neither given, nor its GPU known
+    }
+    return caps, None if len(caps) == len(found) else "max_num_seqs of some replicas is not known"
+
+
+def _saturated(waiting: Mapping[Key, float], caps: Mapping[Key, int], peak: Answer) -> int | None:
+    """vLLM counts what runs after a step has ended, so a full batch shows its cap only in some samples: hence the
+    highest of late."""
+    if not waiting.keys() <= caps.keys():
+        return None
+    below = {
+        (sample.labels.get("namespace", ""), sample.labels.get("pod", ""))
+        for sample in peak.samples
+        if sample.value < caps.get((sample.labels.get("namespace", ""), sample.labels.get("pod", "")), 0)
+    }
+    return len(waiting.keys() - below)
+
+
+def _short(waiting: float, replicas: int, growth_per_minute: float | None, finished: float | None) -> int | None:
+    if waiting <= 0:
+        return 0
+    if not growth_per_minute or growth_per_minute < 0:
+        return 1
+    if not finished:
+        return None  # nothing is served at all: more of the same would not help
+    needed = replicas * (1 + growth_per_minute / 60 / finished)
+    return min(replicas, max(1, math.ceil(needed - 0.05) - replicas))
+
+
+def _to_add(short: int | None, replicas: int, service: Service, room: Later[int | None]) -> int | None:
+    if not short:
+        return short
+    try:
+        fits = room.get()
+    except SourceError:
+        fits = None  # what has no room is objected to when it is proposed
+    allowed = service.maximum_replicas - replicas
+    return max(1, min(short, allowed, short if fits is None else fits))
