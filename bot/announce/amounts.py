@@ -47,7 +47,9 @@ def amount_range(low: float | None, high: float | None, unit: str) -> str:
 
 
 def reading(signal: SignalReading) -> str:
-    """The signal's value alone: "2.5–5 s", "138", "no data"."""
+    """The signal's value alone: "2.5–5 s", "138", "no data"; "not known" if it could not be asked for."""
+    if signal.error is not None:
+        return "not known"
     if signal.low is not None or signal.high is not None:
         return amount_range(signal.low, signal.high, signal.unit)
     return "no data" if signal.value is None else amount(signal.value, signal.unit)

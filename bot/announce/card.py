@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from bot.announce import changes
 from bot.announce.amounts import amount, duration, reading
-from bot.announce.verdict import Ending, Outcome, Standing, blind_spots, ending, ruled_out_of, standing
+from bot.announce.verdict import Ending, Outcome, Standing, blind_spots_by_reason, ending, ruled_out_of, standing
 from bot.announce.view import View
 from bot.incidents.alert import AlertStatus
 from bot.incidents.incident import IncidentState, Round, SignalReading
@@ -37,8 +37,8 @@ def render(view: View) -> Report:
     parts: list[Part] = [Text(f"{_headline(view, now)}\n{_verdict(now, resolved)}")]
     if resolved:
         parts.append(Text(_how_it_ended(view)))
-    elif evidence := tuple(_evidence(now)):
-        parts.append(Fields(evidence))
+    else:
+        parts += _evidence(now)
     parts += [Text(text) for text in _unfinished(view)]
     parts += [Text(line) for line in _change_lines(view)]
     if not resolved:
@@ -108,16 +108,14 @@ def _verdict(now: Standing, resolved: bool) -> str:
     return f"{icon}{was}*{now.title}*: {_sentence(now.text)}"
 
 
-def _evidence(now: Standing) -> Iterator[str]:
-    because = now.top.because if now.top is not None and now.outcome is Outcome.CONFIRMED else ()
-    yield from (plain(line) for line in because[:EVIDENCE])
-    left = EVIDENCE - len(because)
-    if left > 0 and now.others:
-        yield f"Also: {', '.join(plain(f.title) for f in now.others)}"
-        left -= 1
+def _evidence(now: Standing) -> Iterator[Part]:
+    if now.outcome is Outcome.CONFIRMED and now.top is not None and now.top.because:
+        yield Fields(tuple(plain(line) for line in now.top.because[:EVIDENCE]))
+    if now.others:
+        yield Text(f"Also confirmed: {', '.join(plain(f.title) for f in now.others)}")
     unclear = now.round is not None and now.outcome is Outcome.INCONCLUSIVE
     if unclear and now.round is not None and (ruled_out := ruled_out_of(now.round)):
-        yield f"Ruled out: {', '.join(plain(f.title) for f in ruled_out)}"
+        yield Text(f"Ruled out: {', '.join(plain(f.title) for f in ruled_out)}")
 
 
 # ---------------------------------------------------------------------------------------------- how it ended
@@ -145,7 +143,7 @@ def _period(view: View) -> str:
 
 
 def _how_it_ended(view: View) -> str:
-    last = standing(view).round
+    last = view.rounds[-1] if view.rounds else None
     signal = signal_words(view, last.signal) if last is not None and last.signal is not None else ""
     fix = _fix(view)
     lines = []
@@ -213,8 +211,11 @@ def _unfinished(view: View) -> Iterator[str]:
 
 
 def _small_print(view: View, now: Standing) -> Iterator[str]:
-    if now.round is not None and (blind := blind_spots(now.round)):
-        shown = [f"{plain(what.rstrip('?'))} ({plain(why.rstrip('.'))})" for what, why in blind[:BLIND]]
+    last = view.rounds[-1] if view.rounds else None
+    if last is not None and (blind := blind_spots_by_reason(last)):
+        shown = [
+            f"{', '.join(plain(what.rstrip('?')) for what in whats)} ({plain(why)})" for whats, why in blind[:BLIND]
+        ]
         more = f"; {len(blind) - BLIND} more in the thread" if len(blind) > BLIND else ""
         yield f":see_no_evil: Not checked: {'; '.join(shown)}{more}"
     if now.top is not None and now.top.note and now.outcome is Outcome.CONFIRMED:
@@ -224,7 +225,7 @@ def _small_print(view: View, now: Standing) -> Iterator[str]:
         yield f":snail: Slack got this {late} after the alert."
     if view.card is not None and view.card.channel != view.incident.channel:
         yield f":mailbox: Slack refused this in {plain(view.incident.channel)}: is the bot a member there?"
-    yield " · ".join(_owner_line(view, now.round))
+    yield " · ".join(_owner_line(view, last))
 
 
 def _owner_line(view: View, round: Round | None) -> Iterator[str]:
@@ -238,8 +239,10 @@ def _owner_line(view: View, round: Round | None) -> Iterator[str]:
         yield "Nobody is declared on call (fleet.yaml)"
     firing = sum(alert.status is AlertStatus.FIRING for alert in view.alerts)
     if view.alerts:
-        of = "" if firing == len(view.alerts) else f"{firing} of "
-        yield f"{of}{len(view.alerts)} alert{'' if len(view.alerts) == 1 else 's'}{' firing' if of else ''}"
+        alerts = f"{len(view.alerts)} alert{'' if len(view.alerts) == 1 else 's'}"
+        yield (
+            alerts if firing == len(view.alerts) else f"{firing} of {alerts} firing" if firing else f"{alerts} resolved"
+        )
     if incident.target.service and incident.target.also:
         yield f"also hits {_services(view)}"
     if round is not None and round.started_at is not None and round.ended_at is not None:
@@ -283,7 +286,10 @@ def _buttons(view: View) -> tuple[Button | Menu, ...]:
     if undo is not None and not running:
         choices.append(Button(f"Undo: {changes.short(undo)}…", "undo", undo.id))
     if incident.runbook is not None:
-        choices.append(Button("Diagnose again", "rerun", incident.id))
+        again = Button("Diagnose again", "rerun", incident.id)
+        # Where nothing else can be offered, looking again is the next step.
+        unclear = standing(view).outcome in (Outcome.INCONCLUSIVE, Outcome.NOT_RUN, Outcome.NOTHING_FOUND)
+        (buttons if unclear and not running and not offered else choices).append(again)
     choices.append(Button("Mark as resolved", "resolve", incident.id))
     return (*buttons, Menu(tuple(choices[-CHOICES:])))
 

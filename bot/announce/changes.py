@@ -75,7 +75,7 @@ def messages(proposal: Proposal, approvals: Sequence[Approval]) -> list[ChangeMe
         glass = (
             f", overriding the policy: “{plain(approval.break_glass_reason)}”" if approval.break_glass_reason else ""
         )
-        text = f":thumbsup: *Approved* by {who(approval.user)}{glass}: {what}"
+        text = f":heavy_check_mark: *Approved* by {who(approval.user)}{glass}: {what}"
         say(f"approval:{proposal.id}:{approval.user}", approval.at, text, _why(proposal))
     if proposal.state is ProposalState.DECLINED:
         text = f":no_entry_sign: *Declined* by {who(proposal.decided_by)}: {what}"

@@ -1,6 +1,7 @@
 """Which verdict stands now. Pure: from the rounds that ended, never "fine" for lack of data."""
 
 import enum
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,10 @@ class Standing:
 
 
 def standing(view: View) -> Standing:
+    """Of a resolved incident: what it was. Its last round looked whether it is over, and finds no cause any more."""
     round = view.rounds[-1] if view.rounds else None
+    if round is not None and view.incident.state is IncidentState.RESOLVED:
+        round = next((r for r in reversed(view.rounds) if confirmed_of(r)), round)
     if round is not None:
         return of_round(round)
     incident = view.incident
@@ -60,6 +64,8 @@ def of_round(round: Round) -> Standing:
         return Standing(Outcome.INCONCLUSIVE, "Inconclusive", _cannot_tell(unclear), unclear[0], round=round)
     asked = len(round.findings)
     text = f"all {asked} causes that `{plain(round.runbook)}` knows were looked for and ruled out."
+    if round.reason in (RoundReason.RESOLVING, RoundReason.AFTER_CHANGE):
+        return Standing(Outcome.NOTHING_FOUND, "No cause is left", text, round=round)
     return Standing(Outcome.NOTHING_FOUND, "No known cause", text, round=round)
 
 
@@ -69,6 +75,17 @@ def confirmed_of(round: Round) -> list[Finding]:
 
 def ruled_out_of(round: Round) -> list[Finding]:
     return [f for f in round.findings if f.verdict is Verdict.RULED_OUT]
+
+
+_ADDRESS = re.compile(r"\s*\(https?://[^\s)]*\)")
+
+
+def blind_spots_by_reason(round: Round) -> list[tuple[list[str], str]]:
+    """For where there is little room: one source that is down is told once, and without its address."""
+    grouped: dict[str, list[str]] = {}
+    for what, why in blind_spots(round):
+        grouped.setdefault(_ADDRESS.sub("", why).split("\n")[0].rstrip(". "), []).append(what)
+    return [(whats, why) for why, whats in grouped.items()]
 
 
 def blind_spots(round: Round) -> list[tuple[str, str]]:

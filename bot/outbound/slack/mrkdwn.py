@@ -50,7 +50,7 @@ def utc(at: datetime, form: str) -> str:
 def _in_slack(piece: Piece, naming: Naming) -> str:
     match piece:
         case Moment(at, form):
-            return f"<!date^{int(at.timestamp())}^{_DATE[form]}^{utc(at, form)}>"
+            return f"<!date^{int(at.timestamp())}^{_DATE[form]}|{utc(at, form)}>"
         case Person(who):
             return naming(who)
         case Link(url, text):
