@@ -77,6 +77,8 @@ class Approve:
             return self._closed(tx, proposal, ProposalState.EXPIRED, "it expired before it was approved", checked, now)
         if over := incident_is_over(tx, proposal):
             return self._closed(tx, proposal, ProposalState.SUPERSEDED, over, checked, now)
+        if not checked.break_glass_reason and any(a.user == checked.user for a in tx.approvals_of(proposal.id)):
+            return Decision(True, f"You approved {proposal.id} already; it waits for somebody else.")
         verdict = self._verdict(tx, proposal, checked, checked.standing)
         if not verdict.allowed:
             return self._refused(tx, proposal, verdict.reason, checked, now)
@@ -87,27 +89,24 @@ class Approve:
             return self._refused(tx, proposal, "; ".join(against), checked, now)
         return self._approved(tx, proposal, verdict, checked, now)
 
-    def declined(self, tx: RemediationTx, proposal_id: str, user: str, standing: Standing, now: datetime) -> Decision:
+    def declined(self, proposal_id: str, user: str, now: datetime) -> Decision:
         """The way to make a button go away: for those who could have pressed it."""
-        proposal = tx.proposal(proposal_id)
-        if proposal is None or proposal.state is not ProposalState.PENDING:
-            return Decision(False, _already(proposal) if proposal else f"There is no proposal {plain(proposal_id)}.")
-        if not standing.holds:
-            return Decision(
-                False,
-                f"{mention(user)} may not decline {proposal.id}: that takes the role {standing.role} "
-                f"({standing.holders}).",
-            )
-        tx.save_proposal(replace(proposal, state=ProposalState.DECLINED, decided_by=user, decided_at=now))
-        audit(tx, now, user, "proposal.declined", proposal)
-        tx.show(proposal.incident)
-        return Decision(True, f"{proposal.id} ({plain(proposal.button)}) is declined.")
-
-    def standing(self, proposal_id: str, user: str) -> Standing | None:
-        """For `declined`; None if there is no such proposal."""
         with self._world.store.read() as tx:
             proposal = tx.proposal(proposal_id)
-        return self._standing(proposal, user) if proposal is not None else None
+        if proposal is None:
+            return Decision(False, f"There is no proposal {plain(proposal_id)}.")
+        standing = self._standing(proposal, user)
+        if not standing.holds:
+            who = f"that takes the role {plain(standing.role)} ({standing.holders})"
+            return Decision(False, f"{mention(user)} may not decline {proposal.id}: {who}.")
+        with self._world.store.write() as tx:
+            latest = tx.proposal(proposal_id) or proposal
+            if latest.state is not ProposalState.PENDING:
+                return Decision(False, _already(latest))
+            tx.save_proposal(replace(latest, state=ProposalState.DECLINED, decided_by=user, decided_at=now))
+            audit(tx, now, user, "proposal.declined", latest)
+            tx.show(latest.incident)
+        return Decision(True, f"{proposal.id} ({plain(proposal.button)}) is declined.")
 
     # ------------------------------------------------------------------------------------------------ the parts
 

@@ -110,13 +110,11 @@ def _refusal(
     who = mention(standing.user)
     risk = proposal.risk.value
     if standing.holds is None:
-        return f"{who} cannot be let through: {standing.unreadable}. Whoever the role {standing.role} names may approve"
+        return f"{who} cannot be let through: {standing.unreadable}. Whoever the role {plain(standing.role)} names may approve"
     if not standing.holds:
-        return f"{who} may not approve {risk}-risk changes: that takes the role {standing.role} ({standing.holders})"
+        return f"{who} may not approve {risk}-risk changes: that takes the role {plain(standing.role)} ({standing.holders})"
     if frozen is not None and proposal.undoes is None and proposal.aborts is None:
         return f"{plain(frozen)}. `/vllm unfreeze` lifts it"
-    if any(a.user == standing.user for a in approvals):
-        return f"{who} has approved it already; {risk} risk takes {needed} people, so it waits for somebody else"
     if needed > 1 and approvals and standing.user == proposal.proposed_by:
         return f"{who} proposed it; {risk} risk takes {needed} people, and the second is not the one who asked"
     return ""
