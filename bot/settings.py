@@ -44,6 +44,12 @@ class KubernetesSettings(_Group):
     token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
     ca_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
     timeout_seconds: Seconds = 10
+    node_name: str | None = None  # the node the bot runs on (downward API): it drains no branch that it sits on
+
+
+class VllmSettings(_Group):
+    api_key: SecretStr | None = None  # where replicas run with --api-key
+    timeout_seconds: Seconds = 3
 
 
 class IntakeSettings(_Group):
@@ -75,6 +81,7 @@ class RemediationSettings(_Group):
     changes_per_hour: Annotated[int, Field(gt=0)] = 6
     settle_seconds: Seconds | None = None  # how long "helped" is watched; None: cold start + two windows
     poll_seconds: Seconds = 5
+    cool_down_seconds: Seconds = 300  # between changes while a storm is on
 
 
 class Settings(BaseSettings):
@@ -94,11 +101,12 @@ class Settings(BaseSettings):
     prometheus: PrometheusSettings
     alertmanager: AlertmanagerSettings = AlertmanagerSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
+    vllm: VllmSettings = VllmSettings()
     intake: IntakeSettings = IntakeSettings()
     timing: TimingSettings = TimingSettings()
     remediation: RemediationSettings = RemediationSettings()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    step_threads: Annotated[int, Field(gt=0)] = 32
+    step_threads: Annotated[int, Field(gt=0)] = 64  # probes at once, over all rounds; they wait, most of the time
 
     @classmethod
     def settings_customise_sources(

@@ -88,6 +88,11 @@ class Diagnoser:
             error=None,
         )
 
+    def signal_now(self, incident: Incident, sources: Sources) -> SignalReading | None:
+        """The incident's triggering signal, beside any round. None if its runbook names none."""
+        runbook = self._runbooks.get(incident.runbook or "")
+        return _signal(runbook, Words(incident.target, incident.began_at, sources), sources) if runbook else None
+
     def history(
         self, incident: Incident, round: Round, start: datetime, end: datetime, step_seconds: float
     ) -> Sequence[tuple[datetime, float]]:

@@ -6,15 +6,15 @@ its end is stored.
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from bot.audit import AuditEntry
 from bot.fleet import Fleet
-from bot.incidents.incident import Incident, IncidentTx, Round, Store, Target
+from bot.incidents.incident import Incident, Round, Store, Target
 from bot.incidents.target import resolve
 from bot.ports import ClusterReader
 
@@ -27,11 +27,16 @@ class Diagnose(Protocol):
         ...
 
 
-# Called in the transaction that stores the round: what it leads to (a thread message, proposals) is written with it.
-Consequence = Callable[[IncidentTx, Incident, Round], None]
+class Prepare(Protocol):
+    def __call__(self, incident: Incident, round: Round) -> Callable[[Any], None]:
+        """Looks at the world for what follows from a round (dry runs of its suggestions), before the transaction.
+        What it returns writes that down, in the transaction that stores the round."""
+        ...
 
 
 class Rounds:
+    """`step` is called by the leader's loop."""
+
     def __init__(
         self,
         store: Store,
@@ -41,12 +46,9 @@ class Rounds:
         pool: Executor,
         *,
         clock: Callable[[], datetime],
-        prepare: Callable[[Incident, Round], Callable[[IncidentTx], None]],
-        consequences: Sequence[Consequence],
+        prepare: Prepare,
         wake: Callable[[], None],
     ) -> None:
-        """`prepare` looks at the world for what follows from a round (dry runs of its suggestions) before the
-        transaction, and returns what is to be written in it."""
         self._store = store
         self._diagnose = diagnose
         self._cluster = cluster
@@ -54,7 +56,6 @@ class Rounds:
         self._pool = pool
         self._clock = clock
         self._prepare = prepare
-        self._consequences = consequences
         self._wake = wake
         self._running: set[int] = set()  # incidents: their rounds run one after the other
         self._lock = threading.Lock()
@@ -102,8 +103,6 @@ class Rounds:
             tx.save_round(done)
             verdicts = {f.rule: f.verdict.value for f in done.findings}
             tx.audit(AuditEntry(self._clock(), "bot", "round.ended", latest.id, {"round": done.number, **verdicts}))
-            for consequence in self._consequences:
-                consequence(tx, latest, done)
             proposals(tx)
             tx.show(latest.number)
 

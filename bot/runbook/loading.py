@@ -78,7 +78,7 @@ def load_file(path: Path) -> RunbookFile | list[Mistake]:
     try:
         runbook = Runbook.model_validate({**_plain(document), "name": path.stem})
     except pydantic.ValidationError as error:
-        return [_told(path, document, one) for one in error.errors(include_url=False)]
+        return [told(path, document, one) for one in error.errors(include_url=False)]
     return RunbookFile(path, runbook, document)
 
 
@@ -113,7 +113,7 @@ def position(document: Any, place: Place) -> tuple[int, int]:
     return line + 1, column + 1
 
 
-def _told(path: Path, document: Any, error: Any) -> Mistake:
+def told(path: Path, document: Any, error: Any) -> Mistake:
     place = tuple(error["loc"])
     line, column = position(document, place)
     where = ".".join(str(part) for part in place if not str(part).startswith(("function-", "union")))

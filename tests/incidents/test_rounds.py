@@ -35,10 +35,7 @@ class Workshop:
             make_fleet("chat-70b"),
             self.pool,
             clock=lambda: at(1),
-            prepare=lambda incident, round: lambda tx: None,
-            consequences=[
-                lambda tx, incident, round: tx.say(ThreadMessage(1, f"round:{round.number}", Report("the round")))
-            ],
+            prepare=lambda incident, round: lambda tx: tx.say(ThreadMessage(1, "follows", Report(round.runbook))),
             wake=self.woken.set,
         )
 
@@ -54,6 +51,7 @@ def test_a_due_round_is_diagnosed_and_what_it_leads_to_is_written_with_it(store,
     with store.read() as tx:
         assert tx.last_round(1).findings == (FINDING,)
         assert not tx.due_rounds(at(9))
+        assert tx.stale_cards()
         assert [e.entry.action for e in tx.audit_chain()] == ["round.ended"]
     assert shop.woken.is_set()
 
