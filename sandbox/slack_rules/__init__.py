@@ -15,12 +15,13 @@ Enforced, each by a name of `rules.Rule`, each can be switched off:
 
 Put right without a switch, because local-slack merely lacks it: block_id and action_id of one's own making, `state`,
 `container` and button values in payloads, initial values, view ids that survive an update, a modal stack and a Home
-tab for each person, ephemeral messages for their reader only and not in the history, pages of history, user groups,
-OAuth scope headers, dates and code as Slack's clients show them. On request: latency, outages, failpoints.
+tab for each person, ephemeral messages for their reader only and not in the history, pages of history,
+`reply_broadcast`, user groups, events that are subscribed to, OAuth scope headers, dates and code as Slack's clients
+show them. On request: latency, outages, failpoints.
 
 Not enforced: the 3 s and retries of HTTP (Events API) apps, which local-slack serves by itself; `confirm` dialogs
 (the page does not show them, and Slack's are on the client's side too); buttons and menus inside a modal (the page
-draws them but does not send the click); shortcuts, external selects, metadata, `reply_broadcast`, attachments in the
-page, unknown `thread_ts`, workspace-wide caps beyond a method's tier, signatures (Socket Mode has none). Methods that
-neither side knows answer `unknown_method`.
+draws them but does not send the click); shortcuts, external selects, metadata, attachments in the page, unknown
+`thread_ts`, workspace-wide caps beyond a method's tier, signatures (Socket Mode has none). Methods that neither side
+knows answer `unknown_method`.
 """

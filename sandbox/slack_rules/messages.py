@@ -54,12 +54,20 @@ class _Posted:
 
 @dataclass
 class Messages:
-    """Remembers whose the messages are that went through here."""
+    """Remembers whose the messages are that went through here, and which replies were sent to the channel as well."""
 
     _posted: dict[tuple[str, str], _Posted] = field(default_factory=dict)
+    _broadcast: set[tuple[str, str]] = field(default_factory=set)
 
     def posted(self, channel: str, ts: str, app_id: str, *, ephemeral: bool = False) -> None:
         self._posted[(channel, ts)] = _Posted(app_id, ephemeral)
+
+    def broadcast(self, channel: str, ts: str) -> None:
+        """A reply with `reply_broadcast`, which local-slack drops."""
+        self._broadcast.add((channel, ts))
+
+    def is_broadcast(self, channel: str, ts: str) -> bool:
+        return (channel, ts) in self._broadcast
 
     def content(self, args: Json) -> Json:
         """Text, blocks and attachments as Slack stores them: with the ids that it fills in."""
@@ -80,6 +88,7 @@ class Messages:
 
     def forget(self) -> None:
         self._posted.clear()
+        self._broadcast.clear()
 
 
 def edited(content: Json, stored: Json) -> Json:

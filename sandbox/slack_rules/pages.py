@@ -17,10 +17,12 @@ from aiohttp import WSMsgType, web
 from sandbox.slack_rules.display import Display
 from sandbox.slack_rules.inputs import Json
 from sandbox.slack_rules.local import Local
+from sandbox.slack_rules.messages import Messages
 from sandbox.slack_rules.modals import Modals
 from sandbox.slack_workspace import SlackWorkspace
 
 _COOKIE = "acting_user"
+_COPY = "000"  # ends the ts of a broadcast reply's copy in the channel
 # Frames that the rules send themselves.
 _OURS = {"view", "view_errors", "home", "socket_status"}
 
@@ -37,6 +39,7 @@ class Pages:
         workspace: SlackWorkspace,
         local: Local,
         modals: Modals,
+        messages: Messages,
         display: Display,
         *,
         connected: Callable[[str], bool],
@@ -46,6 +49,7 @@ class Pages:
         self._workspace = workspace
         self._local = local
         self._modals = modals
+        self._messages = messages
         self._display = display
         self._connected = connected
         self._on_act = on_act
@@ -71,6 +75,19 @@ class Pages:
         """What Slackbot says to one person; like all ephemeral messages it is gone after a reload."""
         message = {"type": "message", "subtype": "ephemeral", "channel": channel, "ts": ts, "text": text}
         self._broadcast({"t": "message", "message": {**message, "user": "USLACKBOT", "username": "Slackbot"}}, user)
+
+    def show_broadcast(self, reply: Json) -> None:
+        """A reply that was sent to the channel as well: the page keeps replies in their threads."""
+        self._broadcast({"t": "message", "message": self._in_channel(reply)})
+
+    def _in_channel(self, reply: Json) -> Json:
+        """The reply as a message of the channel, under a ts of its own (the page knows a message by its ts)."""
+        said = "_replied to a thread_"
+        copy = {name: value for name, value in self._display.message(reply).items() if name != "thread_ts"}
+        if copy.get("blocks"):
+            note = {"type": "context", "elements": [{"type": "mrkdwn", "text": said}]}
+            copy["blocks"] = [note, *copy["blocks"]]
+        return {**copy, "ts": reply["ts"] + _COPY, "text": f"{said}\n{copy.get('text', '')}"}
 
     def _broadcast(self, frame: Json, user: str | None = None) -> None:
         text = json.dumps(frame)
@@ -124,19 +141,26 @@ class Pages:
 
     async def _to_browser(self, page: Page, local: aiohttp.ClientWebSocketResponse) -> None:
         async for frame in local:
-            shown = self._shown(page, json.loads(frame.data))
-            if shown is not None:
+            for shown in self._shown(page, json.loads(frame.data)):
                 await _send(page.ws, json.dumps(shown))
         await page.ws.close()
 
-    def _shown(self, page: Page, frame: Json) -> Json | None:
+    def _shown(self, page: Page, frame: Json) -> list[Json]:
         kind = frame.get("t")
         if kind == "init":
-            return {"t": "init", "state": self._state(page, frame["state"])}
+            return [{"t": "init", "state": self._state(page, frame["state"])}]
         if kind in ("message", "message_update"):
             message = frame["message"]
-            return {**frame, "message": self._display.message(message)} if _may_see(page, message) else None
-        return None if kind in _OURS else frame
+            if not _may_see(page, message):
+                return []
+            return [{**frame, "message": shown} for shown in self._shown_message(message)]
+        return [] if kind in _OURS else [frame]
+
+    def _shown_message(self, message: Json) -> list[Json]:
+        shown = [self._display.message(message)]
+        if self._messages.is_broadcast(message["channel"], message["ts"]):
+            shown.append(self._in_channel(message))
+        return shown
 
     def _state(self, page: Page, state: Json) -> Json:
         homes = {
@@ -144,7 +168,7 @@ class Pages:
             for user, views in self._modals.homes().items()
         }
         messages = {
-            channel: [self._display.message(message) for message in listed if _may_see(page, message)]
+            channel: [shown for message in listed if _may_see(page, message) for shown in self._shown_message(message)]
             for channel, listed in state["messages"].items()
         }
         return {
@@ -163,10 +187,11 @@ class Pages:
                 continue
             asked = json.loads(frame.data)
             page.user = asked.get("user", page.user)
+            asked |= {name: asked[name].removesuffix(_COPY) for name in ("messageTs", "ts") if asked.get(name)}
             if asked.get("t") in ("block_action", "view_submit", "view_close", "slash_command"):
                 self._start(self._on_act(asked))
             else:
-                await local.send_str(frame.data)
+                await local.send_str(json.dumps(asked))
 
     def _start(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)

@@ -82,6 +82,7 @@ class SlackServer:
             workspace,
             self.local,
             self.modals,
+            self._messages,
             Display(workspace, now=lambda: datetime.now(UTC), file_path=self._file_paths.get),
             connected=lambda app_id: self.sockets.connected(app_id) > 0,
             on_act=self.interactions.act,

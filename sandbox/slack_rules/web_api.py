@@ -194,6 +194,9 @@ class WebApi:
     def _remember(self, call: Call, answer: Json) -> None:
         if call.method in ("chat.postMessage", "chat.meMessage"):
             self._messages.posted(answer["channel"], answer["ts"], call.app_id)
+            if call.args.get("thread_ts") and is_true(call.args.get("reply_broadcast")):
+                self._messages.broadcast(answer["channel"], answer["ts"])
+                self._pages.show_broadcast(answer["message"])
         elif call.method == "chat.postEphemeral":
             self._messages.posted(call.channel or "", answer["message_ts"], call.app_id, ephemeral=True)
         elif call.method in ("conversations.list", "conversations.info", "users.conversations"):
@@ -211,7 +214,7 @@ class WebApi:
         return {"ok": True, "url": f"{self._socket_url}?ticket={ticket}&app_id={call.app_id}"}
 
     async def _user_groups(self, call: Call) -> Json:
-        with_users = str(call.args.get("include_users", "")).lower() in ("1", "true")
+        with_users = is_true(call.args.get("include_users"))
         groups = [
             {
                 "id": group.id,
@@ -276,8 +279,15 @@ class WebApi:
         return {"ok": True, "view": view}
 
     async def _history(self, call: Call) -> Json:
-        listed = await self._local.call(call.method, {"channel": call.channel}, call.who.app.bot_token)
-        return {"ok": True, **page(listed["messages"], call.args, default_limit=100)}
+        channel = call.channel or ""
+        listed = await self._local.call(call.method, {"channel": channel}, call.who.app.bot_token)
+        broadcast = [
+            {**message, "subtype": "thread_broadcast"}
+            for message in await self._local.messages(channel)
+            if self._messages.is_broadcast(channel, message["ts"])
+        ]
+        newest_first = sorted([*listed["messages"], *broadcast], key=lambda message: float(message["ts"]), reverse=True)
+        return {"ok": True, **page(newest_first, call.args, default_limit=100)}
 
     async def _replies(self, call: Call) -> Json:
         args = {"channel": call.channel, "ts": call.args.get("ts")}
@@ -321,6 +331,11 @@ class WebApi:
         if retry_after is not None:
             headers["Retry-After"] = str(retry_after)
         return web.Response(status=status, text=self._rewrite(json.dumps(answer)), headers=headers)
+
+
+def is_true(value: Any) -> bool:
+    """As a form or JSON spells it."""
+    return str(value).lower() in ("1", "true")
 
 
 def _check_pace(wait: int | None) -> None:

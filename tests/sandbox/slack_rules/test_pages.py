@@ -9,7 +9,7 @@ import websocket
 from slack_sdk import WebClient
 
 from sandbox.slack_rules.part import SlackRules
-from tests.fixtures_slack import ALICE, BOB, CHANNEL, Bot, button, modal, section
+from tests.fixtures_slack import ALICE, BOB, CHANNEL, Bot, button, eventually, modal, section
 
 
 class Page:
@@ -104,6 +104,32 @@ def test_messages_are_shown_as_slack_shows_them(client: WebClient, browse):
     page = browse(ALICE)
     client.chat_postMessage(channel=CHANNEL, text="<!subteam^S01ONCALL> look")
     assert page.next("message")["message"]["text"] == "@ml-oncall look"
+
+
+def test_a_reply_sent_to_the_channel_too_is_shown_in_both_places(slack: SlackRules, bot: Bot, browse):
+    @bot.app.action("go")
+    def action(ack, body):
+        ack()
+        bot.note(ts=body["message"]["ts"])
+
+    bot.connect()
+    slack.control.wait_connected(1)
+    page = browse(ALICE)
+    root = bot.client.chat_postMessage(channel=CHANNEL, text="root")["ts"]
+    ts = bot.client.chat_postMessage(
+        channel=CHANNEL, text="worse", blocks=button("go"), thread_ts=root, reply_broadcast=True
+    )["ts"]
+    shown = [page.next("message")["message"] for _ in range(3)]
+    copy = next(message for message in shown if message["ts"] not in (root, ts))
+    assert "thread_ts" not in copy and "replied to a thread" in copy["blocks"][0]["elements"][0]["text"]
+    assert len(browse(ALICE).state["messages"][CHANNEL]) == 3
+    page.send(
+        t="block_action",
+        channel=CHANNEL,
+        messageTs=copy["ts"],
+        action={"type": "button", "block_id": "b", "action_id": "go"},
+    )
+    assert eventually(lambda: bot.received == [{"ts": ts}])
 
 
 def test_a_home_tab_is_shown_when_it_is_published(client: WebClient, browse):

@@ -161,6 +161,19 @@ def test_history_and_replies_come_in_pages(slack: SlackRules, client: WebClient)
     assert refusal(lambda: client.conversations_replies(channel=CHANNEL, ts="1.2"))["error"] == "thread_not_found"
 
 
+def test_a_reply_sent_to_the_channel_too_is_in_both_histories(client: WebClient):
+    root = client.chat_postMessage(channel=CHANNEL, text="root")["ts"]
+    client.chat_postMessage(channel=CHANNEL, text="quiet", thread_ts=root)
+    client.chat_postMessage(channel=CHANNEL, text="worse", thread_ts=root, reply_broadcast=True)
+    history = client.conversations_history(channel=CHANNEL)["messages"]
+    assert [(message["text"], message.get("subtype")) for message in history] == [
+        ("worse", "thread_broadcast"),
+        ("root", None),
+    ]
+    replies = client.conversations_replies(channel=CHANNEL, ts=root)["messages"]
+    assert [message["text"] for message in replies] == ["root", "quiet", "worse"]
+
+
 def test_a_file_is_uploaded_into_a_thread_and_its_addresses_are_ours(slack: SlackRules, client: WebClient):
     root = client.chat_postMessage(channel=CHANNEL, text="root")["ts"]
     uploaded = client.files_upload_v2(
