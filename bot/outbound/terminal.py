@@ -9,7 +9,7 @@ from bot.outbound.markup import Link, Moment, Person, Piece, pieces, unescaped, 
 from bot.report import Buttons, Code, Fields, Note, Part, Report, Text
 
 WIDTH = 100
-_SHORTCODE = re.compile(r":[a-z][a-z0-9_+-]+: ?")
+_SHORTCODE = re.compile(r"(?<!\S):[a-z][a-z0-9_+-]+:(?: |$)")  # not inside `job:requests:rate`
 # What an icon alone would say is said by these; the others only decorate.
 _ICONS = {
     ":red_circle:": "!!",
