@@ -1,4 +1,7 @@
-"""How busy are the GPUs that the service's pods hold? As dcgm-exporter tells it through Prometheus."""
+"""How busy are the GPUs that the service's pods hold?
+
+As dcgm-exporter tells it through Prometheus.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -30,7 +30,7 @@ class Reading:
     updated: int | None = None
     rolling_out: bool | None = None
     pending_for_gpus: int | None = None
-    not_ready: str | None = None  # "nobody", or "chat-x2k is Pending: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu"
+    not_ready: str | None = None  # "nobody", or "chat-x2k is Pending: 3 Insufficient nvidia.com/gpu"
     gpus_per_replica: int | None = None
     free_gpus: int | None = None  # in the whole cluster
     room_for_replicas: int | None = None  # of the first workload, on the free GPUs, node by node

@@ -90,11 +90,8 @@ def test_confirmed_stand_first_then_the_severe_then_the_specific():
 
 
 def test_a_confirmed_cause_explains_its_symptoms_away():
-    found = judge(
-        runbook(rule("symptom", "queue.waiting > 50", severity="critical"), rule("cause", "queue.waiting > 50", suppresses=["symptom"])),
-        [QUEUE],
-        {},
-    )  # fmt: skip
+    symptom = rule("symptom", "queue.waiting > 50", severity="critical")
+    found = judge(runbook(symptom, rule("cause", "queue.waiting > 50", suppresses=["symptom"])), [QUEUE], {})
     assert [(finding.rule, finding.suppressed_by) for finding in found] == [("cause", None), ("symptom", "cause")]
 
 

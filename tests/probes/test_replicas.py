@@ -1,0 +1,94 @@
+from dataclasses import replace
+
+import pytest
+
+from bot.ports import Autoscaler, ContainerState, SourceError
+from bot.probes.replicas import Params, observe
+from tests.fakes import NOT_ANSWERING, container
+from tests.probes.fleets import fleet_of, world
+
+
+def ask(sources):
+    return observe(Params(service="chat"), sources)
+
+
+def test_all_are_there():
+    sources, _, _ = world()
+    found = ask(sources)
+    assert (found.desired, found.ready, found.updated, found.rolling_out) == (3, 3, 3, False)
+    assert (found.not_ready, found.pending_for_gpus, found.free_gpus) == ("nobody", 0, 4)
+    assert (found.autoscaler, found.autoscaled, found.managed_by) == ("none", False, "nobody that says so")
+
+
+def test_what_keeps_a_replica_from_serving_is_in_the_schedulers_words():
+    sources, cluster, ref = world()
+    cluster.workloads[ref] = replace(cluster.workloads[ref], desired=4, updated=4)
+    pod = cluster.add_pod(ref, node=None, ready=False, unschedulable="0/1 nodes: 1 Insufficient nvidia.com/gpu")
+    found = ask(sources)
+    assert (found.ready, found.desired, found.pending_for_gpus) == (3, 4, 1)
+    assert found.not_ready == f"{pod.name} is Pending: 0/1 nodes: 1 Insufficient nvidia.com/gpu"
+
+
+def test_a_replica_that_loads_and_one_that_crashes_are_told_apart():
+    sources, cluster, ref = world(replicas=1)
+    loading = cluster.add_pod(ref, ready=False)
+    crashed = container(ready=False, state=ContainerState("waiting", "CrashLoopBackOff"))
+    crashing = cluster.add_pod(ref, ready=False, containers=[crashed])
+    text = ask(sources).not_ready
+    assert f"{loading.name} is Running, not ready" in text
+    assert f"{crashing.name} is in CrashLoopBackOff" in text
+
+
+def test_many_are_counted_not_listed():
+    sources, cluster, ref = world(replicas=0)
+    for _ in range(5):
+        cluster.add_pod(ref, ready=False)
+    assert ask(sources).not_ready.endswith("; and 2 more")
+
+
+def test_room_is_counted_node_by_node():
+    sources, cluster, ref = world()
+    limits = {"limits": {"nvidia.com/gpu": 4}}
+    cluster.workloads[ref].template["spec"]["containers"][0]["resources"] = limits
+    cluster.add_node("gpu-02", gpus=6)
+    cluster.add_node("gpu-03", gpus=8, schedulable=False)
+    found = ask(sources)
+    assert (found.gpus_per_replica, found.free_gpus, found.room_for_replicas) == (4, 10, 2)
+
+
+def test_an_autoscaler_that_owns_the_replicas_is_named():
+    sources, cluster, ref = world()
+    cluster.autoscalers[ref] = Autoscaler("chat", 2, 3, 3, 3, keda=True)
+    found = ask(sources)
+    assert (found.autoscaler, found.autoscaler_at_maximum) == ("KEDA chat: 2 to 3, at 3", True)
+
+
+def test_rights_that_lack_for_autoscalers_leave_the_rest_true():
+    sources, cluster, _ = world()
+
+    def denied(ref):
+        raise SourceError("Kubernetes", "may not list horizontalpodautoscalers")
+
+    cluster.autoscaler_of = denied
+    found = ask(sources)
+    assert found.ready == 3 and found.autoscaled is None and "may not list" in found.missing
+
+
+def test_a_canary_is_counted_with_its_service():
+    sources, cluster, ref = world()
+    canary = cluster.add_workload(name="chat-canary", replicas=1)
+    assert ask(replace(sources, fleet=fleet_of(ref, canary))).desired == 4
+
+
+def test_a_workload_that_is_gone_is_not_zero_replicas():
+    sources, cluster, _ = world()
+    cluster.workloads.clear()
+    found = ask(sources)
+    assert found.desired is None and "does not exist" in found.missing
+
+
+def test_the_api_server_down_is_raised():
+    sources, cluster, _ = world()
+    cluster.down = NOT_ANSWERING
+    with pytest.raises(SourceError):
+        ask(sources)
