@@ -19,6 +19,7 @@ from bot.announce.graph import Graph, Mark
 
 WIDTH_INCHES, HEIGHT_INCHES, DPI = 8.0, 4.0, 100
 FONT = 17
+TITLE_CHARACTERS = 60
 _LINE, _BAD, _MARK = "#1264a3", "#e01e5a", "#454245"
 
 
@@ -93,7 +94,7 @@ def _marks(axes: Any, marks: Sequence[Mark]) -> None:
 
 def _frame(axes: Any, graph: Graph) -> None:
     dates, ticker = import_module("matplotlib.dates"), import_module("matplotlib.ticker")
-    axes.set_title(graph.title, fontsize=FONT + 2, loc="left", fontweight="bold")
+    axes.set_title(shortened(graph.title), fontsize=FONT + 2, loc="left", fontweight="bold")
     axes.xaxis.set_major_locator(dates.AutoDateLocator(maxticks=6, tz=UTC))
     axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M", tz=UTC))
     axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
@@ -103,3 +104,8 @@ def _frame(axes: Any, graph: Graph) -> None:
     axes.grid(alpha=0.25)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def shortened(title: str) -> str:
+    """What fits over the graph."""
+    return title if len(title) <= TITLE_CHARACTERS else title[: TITLE_CHARACTERS - 1] + "…"
