@@ -58,7 +58,7 @@ def _what(name: str, change: CapacityChange) -> str:
 
 
 def _share(lost: int, change: CapacityChange) -> str:
-    return f"{lost / change.ready:.0%}" if change.ready else "nothing"
+    return f"{lost / change.ready * 100:.0f} %" if change.ready else "nothing"
 
 
 def _count(number: int, noun: str) -> str:

@@ -228,7 +228,7 @@ class _Run:
         self._move("aborting", self._moves.aborting, message, at)
         ready, _ = self._until_clear(lambda: self._step("prepare roll-back", self._outside.prepare_roll_back), _NOTHING)
         if ready["result"] == "nothing":
-            self._aborted(message, Applied.YES, "nothing had been changed yet", ready["now"])
+            self._aborted(message, Applied.YES, "nothing is left to take back", ready["now"])
             return
         if ready["result"] != "ready":
             self._aborted(message, Applied.NO, ready["why"], ready["now"])

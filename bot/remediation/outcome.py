@@ -23,7 +23,7 @@ TRAFFIC_NEEDED = 0.8
 @dataclass(frozen=True, slots=True)
 class Outcome:
     helped: Helped
-    sentence: str  # marked up: "TTFT P99 2.5–5 s → 0.25–0.5 s (limit 1 s), traffic 98 %"
+    sentence: str  # marked up: "TTFT P99 2.5–5 s → 0.25–0.5 s (limit 1 s), under 98 % of the traffic"
 
 
 def judge(before: SignalReading | None, after: SignalReading | None) -> Outcome:
@@ -40,7 +40,7 @@ def judge(before: SignalReading | None, after: SignalReading | None) -> Outcome:
     if before.traffic is None or after.traffic is None:
         return Outcome(Helped.CANNOT_TELL, f"{moved}, but the traffic of before and after is not known")
     if after.traffic < TRAFFIC_NEEDED * before.traffic:
-        share = f"{after.traffic / before.traffic:.0%}"
+        share = f"{after.traffic / before.traffic * 100:.0f} %"
         return Outcome(Helped.CANNOT_TELL, f"{moved}, but only {share} of the traffic of before is there")
     still = "" if back else ", better, though still beyond its limit"
     return Outcome(Helped.YES, f"{moved}{still}{_traffic(before, after)}")
@@ -99,7 +99,7 @@ def _clearly_better(before: SignalReading, after: SignalReading) -> bool:
 def _traffic(before: SignalReading, after: SignalReading) -> str:
     if not before.traffic or after.traffic is None:
         return ""
-    return f", under {after.traffic / before.traffic:.0%} of the traffic"
+    return f", under {after.traffic / before.traffic * 100:.0f} % of the traffic"
 
 
 def _limit(reading: SignalReading) -> str:
