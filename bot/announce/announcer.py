@@ -112,6 +112,12 @@ class Announcer:
         self._count(stale, waiting, whispers)
         return self._hand_out(jobs, now) or wrote
 
+    @property
+    def is_idle(self) -> bool:
+        """No call to Slack is under way."""
+        with self._lock:
+            return not self._busy
+
     def close(self) -> None:
         """Waits for the calls under way, each of which has its own deadline."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,121 @@
+from dataclasses import replace
+
+import pytest
+
+from bot.announce.verdict import (
+    Ending,
+    Outcome,
+    blind_spots,
+    blind_spots_by_reason,
+    ending,
+    standing,
+    worst_confirmed,
+)
+from bot.incidents.incident import RoundReason
+from bot.incidents.judge import Verdict
+from bot.runbook.schema import Severity
+from tests import stories as s
+
+
+def test_before_the_first_round_has_ended_it_is_waiting():
+    now = standing(s.view())
+    assert (now.outcome, now.is_there) == (Outcome.WAITING, False)
+
+
+def test_the_first_confirmed_finding_is_the_verdict_and_what_it_explains_is_not_told_beside_it():
+    symptom = replace(s.UNDER_PROVISIONED, rule="queue", title="Queue long", suppressed_by="under_provisioned")
+    other = replace(s.UNDER_PROVISIONED, rule="kv", title="KV cache full", severity=Severity.WARNING)
+    now = standing(s.view(s.round_of(findings=(s.UNDER_PROVISIONED, symptom, other, s.NO_LONG_PROMPTS))))
+    assert (now.outcome, now.title) == (Outcome.CONFIRMED, "Under-provisioned")
+    assert [f.rule for f in now.others] == ["kv"]
+
+
+def test_what_could_not_be_known_is_inconclusive_and_never_fine():
+    now = standing(s.inconclusive())
+    assert now.outcome is Outcome.INCONCLUSIVE
+    assert "Under-provisioned or GPU memory errors" in now.text
+
+
+def test_a_round_that_could_not_run_says_why():
+    now = standing(s.view(s.round_of(error="the runbook high_latency does not exist", findings=())))
+    assert (now.outcome, now.title) == (Outcome.NOT_RUN, "Not diagnosed")
+    assert "does not exist" in now.text
+
+
+def test_all_ruled_out_says_how_many_causes_were_looked_for():
+    now = standing(s.view(s.round_of(findings=(s.NO_LONG_PROMPTS,))))
+    assert now.outcome is Outcome.NOTHING_FOUND and "all 1 causes" in now.text
+
+
+def test_without_a_runbook_the_alert_is_named():
+    now = standing(s.without_runbook())
+    assert now.outcome is Outcome.NO_RUNBOOK and "KubeletTooManyPods" in now.text
+
+
+def test_a_resolved_incident_says_what_it_was_and_not_that_nothing_is_left():
+    assert standing(s.resolved()).title == "Under-provisioned"
+
+
+def test_foreign_text_in_a_finding_cannot_mention_anybody():
+    bad = replace(s.UNDER_PROVISIONED, title="<!channel>", text="pod <@U1> *bold*")
+    now = standing(s.view(s.round_of(findings=(bad,))))
+    assert "<" not in now.title + now.text and "*" not in now.text
+
+
+def test_every_question_without_an_answer_is_a_blind_spot_with_its_reason():
+    spots = blind_spots(s.INCONCLUSIVE)
+    assert [what for what, _ in spots] == ["TTFT P99", "How many requests wait?", "GPU memory errors?"]
+    assert spots[2][1] == "no agent on gpu-03"
+
+
+def test_a_field_that_no_exporter_has_is_a_blind_spot_although_its_question_was_answered():
+    answered = replace(s.GPU_DOWN, reading={"uncorrected": None}, error=None)
+    round = s.round_of(observations=(s.QUEUE, answered), findings=(s.GPU_UNCLEAR,))
+    assert blind_spots(round) == [("gpu.uncorrected", "not exported by dcgm-exporter")]
+
+
+def test_one_silent_source_is_told_once_and_without_its_address():
+    assert blind_spots_by_reason(s.INCONCLUSIVE)[0] == (
+        ["TTFT P99", "How many requests wait?"],
+        "Prometheus did not answer within 8 s",
+    )
+
+
+def test_fixed_is_claimed_only_when_the_probes_agree():
+    assert ending(s.resolved()) is Ending.AGREED
+    assert ending(s.resolved(signal=s.SLOW)) is Ending.STILL_BAD
+    straddling = replace(s.FAST, low=0.5, high=2.5)
+    assert ending(s.resolved(signal=straddling)) is Ending.CANNOT_TELL
+    no_data = replace(s.FAST, value=None, low=None, high=None)
+    assert ending(s.resolved(signal=no_data)) is Ending.CANNOT_TELL
+
+
+def test_until_the_round_after_the_resolve_it_is_being_checked():
+    view = s.resolved()
+    assert ending(replace(view, rounds=view.rounds[:1])) is Ending.CHECKING
+
+
+def test_a_round_of_an_earlier_resolve_does_not_count():
+    view = s.resolved()
+    old = replace(view.rounds[-1], due_at=s.at(5), ended_at=s.at(5.1))
+    assert ending(replace(view, rounds=(view.rounds[0], old))) is Ending.CHECKING
+
+
+@pytest.mark.parametrize("resolution", ["resolved by <@U02BOB>", "resolved by <@U02BOB>: wrong alert"])
+def test_one_that_a_person_resolved_is_not_checked(resolution: str):
+    view = s.resolved()
+    by_hand = replace(view.incident, resolution=resolution)
+    assert ending(replace(view, incident=by_hand, rounds=view.rounds[:1])) is Ending.UNCHECKED
+
+
+def test_a_cause_that_is_still_confirmed_without_a_signal_is_not_over():
+    view = s.resolved()
+    last = replace(view.rounds[-1], signal=None, findings=(s.UNDER_PROVISIONED,), reason=RoundReason.RESOLVING)
+    assert ending(replace(view, rounds=(last,))) is Ending.STILL_BAD
+
+
+def test_the_worst_confirmed_severity():
+    mild = replace(s.UNDER_PROVISIONED, severity=Severity.WARNING)
+    unsure = replace(s.UNDER_PROVISIONED, verdict=Verdict.INCONCLUSIVE)
+    assert worst_confirmed([s.round_of(findings=(mild, unsure))]) is Severity.WARNING
+    assert worst_confirmed([s.round_of(findings=(unsure,))]) is None
