@@ -45,7 +45,7 @@ class Outside:
             "blocked": list(seen.blocked),
             "drift": seen.drift is not None,
             "retryable": seen.unreadable is not None and seen.retryable,
-            "facts": asdict(seen.facts) if seen.facts else None,
+            "facts": {**asdict(seen.facts), "nodes_out": list(seen.facts.nodes_out)} if seen.facts else None,
             "cold_start": seen.cold_start_seconds,
             "waves": seen.waves,
             "window": window or self._world.sources(now).window_seconds,
