@@ -23,12 +23,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bot.probes", "bot.actions"),
     ("bot.vllm",),
     ("bot.ports",),
-    ("bot.fleet", "bot.report", "bot.audit"),
+    ("bot.fleet", "bot.report", "bot.audit", "bot.gpu_readings"),
 )
 # In these one file answers one word; what several need is in the named modules.
 SIBLINGS = {
     "bot.commands": {"request", "dispatch", "context", "words"},
-    "bot.probes": {"finder", "labels"},
+    "bot.probes": {"asking", "finder", "gpus", "rollouts", "served"},
     "bot.actions": {"contract", "finder", "gitops", "owners"},
     "bot.digests": set(),
 }
@@ -36,6 +36,7 @@ EVERYWHERE = {"pydantic", "cel", "ruamel", "rfc8785", "typer", "structlog", "pro
 AT_THE_EDGE = {
     "slack_bolt", "slack_sdk", "kubernetes", "prometheus_api_client", "pynvml", "sqlalchemy", "alembic", "psycopg",
     "dbos", "fastapi", "starlette", "uvicorn", "apscheduler", "requests", "urllib3", "matplotlib", "pydantic_settings",
+    "grpc",
 }  # fmt: skip
 
 
