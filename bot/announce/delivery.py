@@ -225,17 +225,22 @@ class Delivery:
         picture = message.picture or ""
         name = f"inc-{message.incident}-{picture.replace(':', '-')}.png"
         tries = self._picture_tries.get(waiting.id, 0)
-        # An attempt that this process knows nothing of may have come as far as the picture.
-        doubtful = waiting.attempted_at is not None or tries > 0
+        if tries >= PICTURE_TRIES:
+            log.error("inc-%s goes without the picture %s after %s tries", message.incident, picture, tries)
+            return
+        self._picture_tries[waiting.id] = tries + 1  # before, so that a mistake in drawing counts too
         try:
             png = self._draw(message.incident, picture)
-            if png is not None and not (doubtful and self._chat.has_picture(channel, thread, name)):
-                title = f"{picture.replace(':', ' of round ')}, inc-{message.incident}"
-                self._chat.picture(channel, thread, name=name, title=title, alt=message.report.text, png=png)
-        except TooManyError:
-            raise
-        except SourceError as error:
-            self._picture_tries[waiting.id] = tries + 1
-            if error.retryable and tries + 1 < PICTURE_TRIES:
-                raise
+        except SourceError as error:  # not Slack's fault, so it must not slow Slack down
             log.warning("inc-%s goes without the picture %s: %s", message.incident, picture, error)
+            return
+        # An attempt that this process knows nothing of may have come as far as the picture.
+        doubtful = waiting.attempted_at is not None or tries > 0
+        if png is None or (doubtful and self._chat.has_picture(channel, thread, name)):
+            return
+        title = f"{picture.replace(':', ' of round ')}, inc-{message.incident}"
+        try:
+            self._chat.picture(channel, thread, name=name, title=title, alt=message.report.text, png=png)
+        except TooManyError:
+            self._picture_tries[waiting.id] = tries
+            raise
