@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from bot.ports import SourceError
 from bot.remediation.checks import audit
 from bot.remediation.execute import ABORT, KIND
 from bot.remediation.expiry import expire, is_due
@@ -54,11 +55,16 @@ class Remediation:
             return True
         if proposal.id in self._asked:
             return False
-        if proposal.aborts is not None:
-            message = {"proposal": proposal.id, "by": proposal.decided_by}
-            self._world.engine.send(KIND, proposal.aborts, ABORT, message, key=proposal.id)
-        else:
-            self._world.engine.start(KIND, proposal.id)
+        try:
+            if proposal.aborts is not None:
+                message = {"proposal": proposal.id, "by": proposal.decided_by}
+                self._world.engine.send(KIND, proposal.aborts, ABORT, message, key=proposal.id)
+            else:
+                self._world.engine.start(KIND, proposal.id)
+        except SourceError as error:
+            # The engine is full. It stays approved, and is asked for again; the others are not kept waiting.
+            log.warning("%s cannot begin yet: %s", proposal.id, error)
+            return False
         self._asked.add(proposal.id)
         return True
 

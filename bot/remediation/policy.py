@@ -108,11 +108,11 @@ def _refusal(
     proposal: Proposal, standing: Standing, approvals: Sequence[Approval], needed: int, frozen: str | None
 ) -> str:
     who = mention(standing.user)
-    risk = proposal.risk.value
+    risk, role = proposal.risk.value, plain(standing.role)
     if standing.holds is None:
-        return f"{who} cannot be let through: {standing.unreadable}. Whoever the role {plain(standing.role)} names may approve"
+        return f"{who} cannot be let through: {standing.unreadable}. Whom the role {role} names in person may approve"
     if not standing.holds:
-        return f"{who} may not approve {risk}-risk changes: that takes the role {plain(standing.role)} ({standing.holders})"
+        return f"{who} may not approve {risk}-risk changes: that takes the role {role} ({standing.holders})"
     if frozen is not None and proposal.undoes is None and proposal.aborts is None:
         return f"{plain(frozen)}. `/vllm unfreeze` lifts it"
     if needed > 1 and approvals and standing.user == proposal.proposed_by:

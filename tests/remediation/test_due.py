@@ -3,6 +3,7 @@ from datetime import timedelta
 
 import pytest
 
+from bot.ports import SourceError
 from bot.remediation.due import Remediation
 from bot.remediation.proposal import ProposalState
 
@@ -34,6 +35,20 @@ def test_an_approval_before_a_crash_is_begun_by_the_next_leader(stage):
     Remediation(stage.world).step(stage.now)
     Remediation(stage.world).step(stage.now)  # asks again: the engine knows it
     assert stage.engine.started == ["inc-1-p1"]
+
+
+def test_a_full_engine_keeps_an_approval_waiting_not_lost(stage, remediation, monkeypatch):
+    proposal = stage.scale_up()
+    stage.press(proposal)
+
+    def full(kind, row_id):
+        raise SourceError("Engine", "all slots are taken", retryable=True)
+
+    with monkeypatch.context() as for_now:
+        for_now.setattr(stage.engine, "start", full)
+        assert not remediation.step(stage.now)
+    assert remediation.step(stage.now)
+    assert stage.engine.started == [proposal.id]
 
 
 def test_what_expires_goes_away(stage, remediation):
