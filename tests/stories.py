@@ -9,13 +9,20 @@ from bot.fleet import Fleet, Role, Service, Slo, WorkloadRef
 from bot.incidents.alert import Alert, AlertStatus
 from bot.incidents.incident import Incident, IncidentState, Round, RoundReason, SignalReading, Target
 from bot.incidents.judge import Finding, Observation, Query, Verdict
+from bot.outbound.terminal import render
 from bot.ports import Risk
 from bot.remediation.proposal import Applied, Approval, Helped, Manual, Proposal, ProposalState
+from bot.report import Report
 from bot.runbook.schema import Runbook, Severity
 
 ALICE, BOB, ONCALL = "U01ALICE", "U02BOB", "S01ONCALL"
 CHANNEL, DEFAULT_CHANNEL = "C01INCCHAT", "C03ONCALL"
 START = datetime(2026, 11, 24, 2, 7, tzinfo=UTC)
+
+
+def said(report: Report) -> str:
+    """A report as one reads it, in UTC and in long lines."""
+    return render(report, zone=UTC, width=10_000)
 
 
 def at(minutes: float) -> datetime:

@@ -126,6 +126,10 @@ def ended_as(proposal: Proposal) -> tuple[str, str]:
         return ":x:", "Not applied"
     if proposal.applied is Applied.PARTLY:
         return ":warning:", "Applied partly"
+    if proposal.aborts is not None:
+        return ":leftwards_arrow_with_hook:", "Rolled back"
+    if proposal.undoes is not None and proposal.helped is not Helped.YES:  # it was to take back, not to help
+        return ":leftwards_arrow_with_hook:", "Undone"
     return _ENDINGS[proposal.helped or Helped.CANNOT_TELL]
 
 

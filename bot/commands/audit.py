@@ -31,8 +31,10 @@ def run(words: Sequence[str], context: Context) -> Report:
     if broken is not None:
         warning = f":rotating_light: The chain is broken: {plain(broken)}. Somebody changed the database by hand."
         return Report(f"The audit chain is broken: {plain(broken)}", (Text(warning), *parts))
-    head = f"The chain holds from its first entry to number {newest[0].sequence}; head `{newest[0].hash[:16]}`."
-    return Report(text, (*parts, Note(head if newest else "The chain is empty.")) if newest else tuple(parts))
+    if newest:
+        head = f"head `{newest[0].hash[:16]}`"
+        parts.append(Note(f"The chain holds from its first entry to number {newest[0].sequence}; {head}."))
+    return Report(text, tuple(parts))
 
 
 def _line(link: ChainedEntry) -> str:

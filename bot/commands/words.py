@@ -73,7 +73,7 @@ def unknown(what: str, word: str, among: Iterable[str]) -> str:
 def incident_number(word: str) -> int:
     """142, inc-142, INC-142."""
     digits = word.lower().removeprefix("#").removeprefix("inc-")
-    if not digits.isdigit() or len(digits) > 12:
+    if not re.fullmatch(r"[0-9]{1,12}", digits):
         raise UsageError(f"{word!r} is no incident; they are called inc-142, and /vllm incidents lists them")
     return int(digits)
 

@@ -109,3 +109,11 @@ def test_a_terminals_user_is_named_and_not_mentioned():
     assert changes.who("U02BOB") == "<@U02BOB>"
     assert changes.who("terminal:bob") == "terminal:bob"
     assert changes.who(None) == "nobody known"
+
+
+def test_a_way_back_is_undone_or_rolled_back_and_not_judged_by_whether_it_helped():
+    undo = replace(s.HELPED, undoes="inc-142-p1", helped=Helped.NO)
+    assert changes.ended_as(undo)[1] == "Undone"
+    assert changes.ended_as(replace(undo, helped=Helped.YES))[1] == "Helped"
+    assert changes.ended_as(replace(s.HELPED, aborts="inc-142-p1", helped=None))[1] == "Rolled back"
+    assert changes.ended_as(replace(undo, applied=Applied.PARTLY))[1] == "Applied partly"
