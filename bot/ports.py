@@ -89,11 +89,18 @@ class Pod:
     containers: tuple[Container, ...]
 
     @property
+    uid: str = ""  # tells a pod from a later one of the same name
+    emptydirs: tuple[str, ...] = ()  # volumes on the node's disk that end with the pod; those in memory are not counted
     def gpus(self) -> int:
         return sum(c.gpus for c in self.containers)
 
 
 @dataclass(frozen=True, slots=True)
+    @property
+    def is_static(self) -> bool:
+        """The kubelet runs it from a file of its own (a mirror pod): nothing that the API is told ends it."""
+        return "kubernetes.io/config.mirror" in self.annotations
+
 class Workload:
     ref: WorkloadRef
     desired: int
@@ -150,6 +157,45 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Event:
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One term of a label selector."""
+
+    key: str
+    operator: str  # "In" | "NotIn" | "Exists" | "DoesNotExist"
+    values: tuple[str, ...] = ()
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        match self.operator:
+            case "In":
+                return labels.get(self.key) in self.values
+            case "NotIn":
+                return labels.get(self.key) not in self.values
+            case "Exists":
+                return self.key in labels
+            case "DoesNotExist":
+                return self.key not in labels
+        raise ValueError(f"a label selector has no operator {self.operator!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A PodDisruptionBudget as it stands."""
+
+    namespace: str
+    name: str
+    selector: tuple[Requirement, ...] | None  # all must hold; None: it selects no pod
+    expected: int  # pods it counts
+    healthy: int
+    needed: int  # healthy pods that must stay
+    allowed: int  # pods that may go now
+    unready_may_go: bool  # whatever the numbers (unhealthyPodEvictionPolicy: AlwaysAllow)
+
+    def selects(self, pod: Pod) -> bool:
+        same = pod.namespace == self.namespace
+        return same and self.selector is not None and all(r.holds(pod.labels) for r in self.selector)
+
+
     at: datetime | None
     kind: str
     name: str
@@ -196,6 +242,7 @@ class ClusterReader(Protocol):
     def autoscaler_of(self, ref: WorkloadRef) -> Autoscaler | None: ...
     def pod_logs(self, namespace: str, pod: str, container: str, *, tail: int, previous: bool = False) -> str: ...
 
+    def budgets(self, namespace: str) -> tuple[Budget, ...]: ...
 
 # ---------------------------------------------------------------------------------------------- Prometheus
 
@@ -363,6 +410,19 @@ class Workflow(Protocol):
     def transaction(self, name: str, work: "TransactionWork", *args: Json) -> Json:
         """Run `work(tx, *args)` in our database; its rows and the checkpoint are committed together."""
         ...
+    def set_schedulable(self, node: str, *, before: bool, after: bool, dry_run: bool = False) -> Change:
+        """Cordon (after=False) or uncordon a node."""
+        ...
+
+    def evict(self, namespace: str, pod: str, *, uid: str, dry_run: bool = False) -> str | None:
+        """Ask that the pod goes. The words of its disruption budget if it may not go now; None if it goes, or is gone:
+        a pod of the same name with another uid is not touched."""
+        ...
+
+    def delete_pod(self, namespace: str, pod: str, *, uid: str, dry_run: bool = False) -> None:
+        """Without asking any budget. Done as well if it is gone; a pod of the same name is not touched."""
+        ...
+
 
     def wait(self, topic: str, seconds: float) -> Json | None:
         """A durable sleep that a message on `topic` ends; None if none came."""

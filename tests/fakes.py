@@ -22,6 +22,7 @@ from bot.ports import (
     Alerts,
     Answer,
     Autoscaler,
+    Budget,
     Change,
     Completion,
     ConflictError,
@@ -34,6 +35,7 @@ from bot.ports import (
     Metrics,
     Node,
     Pod,
+    Requirement,
     Revision,
     Sample,
     Series,
@@ -100,10 +102,12 @@ class FakeCluster:
     happened: list[tuple[str, Event]] = field(default_factory=list)  # with their namespace
     autoscalers: dict[WorkloadRef, Autoscaler] = field(default_factory=dict)
     logs: dict[tuple[str, str, str, bool], str] = field(default_factory=dict)  # namespace, pod, container, previous
-    changes: list[tuple[str, WorkloadRef]] = field(default_factory=list)  # real ones, in order
+    limits: list[Budget] = field(default_factory=list)  # disruption budgets; `budgets` counts their pods
+    changes: list[tuple[str, WorkloadRef | str]] = field(default_factory=list)  # real ones, in order
     leads: bool = True
     down: SourceError | None = None
     _number: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+    _starting: set[str] = field(default_factory=set)  # uids
 
     # ------------------------------------------------------------------------------------------------ arrange
 
@@ -183,9 +187,24 @@ class FakeCluster:
             owner_kind="ReplicaSet" if ref.kind == "Deployment" else "StatefulSet",
             unschedulable=unschedulable,
             containers=tuple(containers or [container(args=args, image=image, gpus=gpus, ready=ready)]),
+            uid=f"uid-{number}",
         )
         self.pods.append(pod)
         return pod
+
+    def add_bare_pod(self, name: str, *, node: str = "gpu-01", owner_kind: str | None = None, **fields: Any) -> Pod:
+        """A pod of no workload that the bot knows: of a DaemonSet, of a Job, or of nobody (`owner_kind=None`)."""
+        like = self.add_pod(self.add_workload(name=name, replicas=0), node=node, gpus=fields.pop("gpus", 0))
+        ref = next(ref for ref in self.workloads if ref.name == name)
+        del self.workloads[ref], self.history[ref]
+        pod = replace(like, name=name, owner=name if owner_kind else None, owner_kind=owner_kind, **fields)
+        self.pods[self.pods.index(like)] = pod
+        return pod
+
+    def add_budget(self, ref: WorkloadRef, *, minimum: int, name: str | None = None, **fields: Any) -> None:
+        selector = (Requirement("app", "In", (ref.name,)),)
+        budget = Budget(ref.namespace, name or ref.name, selector, 0, 0, minimum, 0, unready_may_go=False)
+        self.limits.append(replace(budget, **fields))
 
     def add_node(
         self,
@@ -245,6 +264,29 @@ class FakeCluster:
             unavailable=workload.desired - count,
             observed_generation=workload.generation,
         )
+
+    def replace_pods(self, *, ready: bool = True) -> None:
+        """As if controllers, scheduler and kubelets had run: pods that were asked to go are gone, missing ones are there,
+        on the first node that has room; and, if `ready`, those that this made are ready."""
+        self.pods = [pod for pod in self.pods if pod.deleted_at is None]
+        for ref, workload in self.workloads.items():
+            mine = self.pods_of(ref)
+            gpus = mine[0].gpus if mine else 4
+            for _ in range(workload.desired - len(mine)):
+                node = next((name for name, free in sorted(self.free_gpus().items()) if free >= gpus), None)
+                words = None if node else f"0/{len(self.machines)} nodes are available: Insufficient nvidia.com/gpu."
+                made = self.add_pod(ref, gpus=gpus, node=node, ready=False, unschedulable=words)
+                self._starting.add(made.uid)
+        if ready:
+            begun = {pod.uid for pod in self.pods if pod.uid in self._starting and pod.node is not None}
+            self.pods = [replace(p, ready=True, ready_at=NOW) if p.uid in begun else p for p in self.pods]
+            self._starting -= begun
+        self._count_ready()
+
+    def _count_ready(self) -> None:
+        for ref, workload in self.workloads.items():
+            ready = sum(1 for pod in self.pods_of(ref) if pod.ready and pod.deleted_at is None)
+            self.workloads[ref] = replace(workload, ready=ready, unavailable=max(0, workload.desired - ready))
 
     def _revision(
         self, ref: WorkloadRef, number: int, pod_template: Mapping[str, Any], cause: str | None, replicas: int
@@ -312,6 +354,15 @@ class FakeCluster:
         self._answer()
         return self.autoscalers.get(ref)
 
+    def budgets(self, namespace: str) -> tuple[Budget, ...]:
+        self._answer()
+        return tuple(self._counted(budget) for budget in self.limits if budget.namespace == namespace)
+
+    def _counted(self, budget: Budget) -> Budget:
+        mine = [pod for pod in self.pods if budget.selects(pod) and pod.deleted_at is None]
+        healthy = sum(1 for pod in mine if pod.ready)
+        return replace(budget, expected=len(mine), healthy=healthy, allowed=max(0, healthy - budget.needed))
+
     def pod_logs(self, namespace: str, pod: str, container: str, *, tail: int, previous: bool = False) -> str:
         self._answer()
         if self.pod(namespace, pod) is None:
@@ -362,6 +413,47 @@ class FakeCluster:
         self.history[ref] = [replace(fresh, number=number, change_cause=cause), *rest]
         return replace(changed, revision=number)
 
+    def set_schedulable(self, node: str, *, before: bool, after: bool, dry_run: bool = False) -> Change:
+        self._answer()
+        if node not in self.machines:
+            raise SourceError("Kubernetes", f'nodes "{node}" not found')
+        there = self.machines[node]
+        if there.schedulable != before:
+            raise ConflictError("Kubernetes", f"{node} is {'schedulable' if there.schedulable else 'cordoned'} now")
+        self._ask_leader(dry_run)
+        if not dry_run:
+            self.machines[node] = replace(there, schedulable=after)
+            self.changes.append(("uncordon" if after else "cordon", node))
+        return Change(_node_object(node, before), _node_object(node, after))
+
+    def evict(self, namespace: str, pod: str, *, uid: str, dry_run: bool = False) -> str | None:
+        there = self.pod(namespace, pod)
+        if there is None or there.uid != uid:
+            return None
+        self._ask_leader(dry_run)
+        found = [budget for budget in self.budgets(namespace) if budget.selects(there)]
+        if len(found) > 1:
+            raise SourceError("Kubernetes", "This pod has more than one PodDisruptionBudget", retryable=True)
+        if found and there.deleted_at is None and not _may_go(there, found[0]):
+            budget = found[0]
+            needs = f"needs {budget.needed} healthy pods and has {budget.healthy} currently"
+            return f"The disruption budget {budget.name} {needs}"
+        self._end(there, "evict", dry_run)
+        return None
+
+    def delete_pod(self, namespace: str, pod: str, *, uid: str, dry_run: bool = False) -> None:
+        there = self.pod(namespace, pod)
+        self._ask_leader(dry_run)
+        if there is not None and there.uid == uid:
+            self._end(there, "delete", dry_run)
+
+    def _end(self, pod: Pod, what: str, dry_run: bool) -> None:
+        if dry_run:
+            return
+        self.pods[self.pods.index(pod)] = replace(pod, deleted_at=pod.deleted_at or NOW)
+        self.changes.append((what, f"{pod.namespace}/{pod.name}"))
+        self._count_ready()
+
     def _changed(self, what: str, ref: WorkloadRef, there: Workload, changed: Workload, dry_run: bool) -> Change:
         if not dry_run:
             self.workloads[ref] = changed
@@ -381,6 +473,17 @@ class FakeCluster:
     def _answer(self) -> None:
         if self.down is not None:
             raise self.down
+
+
+def _may_go(pod: Pod, budget: Budget) -> bool:
+    if pod.ready:
+        return budget.allowed > 0
+    # An unready one goes where the others are enough, or where the budget says that it may always go.
+    return budget.unready_may_go or budget.healthy >= budget.needed > 0
+
+
+def _node_object(node: str, schedulable: bool) -> dict[str, Any]:
+    return {"kind": "Node", "metadata": {"name": node}, "spec": {} if schedulable else {"unschedulable": True}}
 
 
 def _object(workload: Workload) -> dict[str, Any]:
@@ -512,7 +615,7 @@ class FakeEngine:
 
 @dataclass
 class FakeEngines:
-    """By address (`ip:port`). An address that is not there answers nothing."""
+    """By address (`ip:port`). An address that is not there answers nothing. `asked`: who got a completion to do."""
 
     at: Mapping[str, FakeEngine] = field(default_factory=dict)
     down: SourceError | None = None
@@ -521,6 +624,8 @@ class FakeEngines:
         return self._engine(address).health
 
     def version(self, address: str) -> str | None:
+    asked: list[str] = field(default_factory=list)
+    pages_seen: dict[str, int] = field(default_factory=dict)
         engine = self._engine(address)
         return engine.version if engine.health is not None else None
 
@@ -544,6 +649,7 @@ class FakeEngines:
 
 EMPTY_FLEET = Fleet(
     services=(),
+        self.asked.append(address)
     default_channel="#oncall",
     roles={"oncall": Role(users=("U1",))},
     approvals={"low": "oncall", "medium": "oncall", "high": "oncall"},

@@ -126,8 +126,18 @@ class ContainerStatus(BaseModel):
 
 class PodSpec(BaseModel):
     nodeName: _Text = ""
+class EmptyDir(BaseModel):
+    medium: _Text = ""  # "Memory": a tmpfs, as vLLM's /dev/shm is
+
+
+class Volume(BaseModel):
+    name: str
+    emptyDir: EmptyDir | None = None
+
+
     containers: _List[ContainerSpec] = []
     initContainers: _List[ContainerSpec] = []
+    volumes: _List[Volume] = []
 
 
 class PodStatus(BaseModel):
@@ -162,6 +172,24 @@ class RollingUpdate(BaseModel):
 class Strategy(BaseModel):
     type: _Text = ""
     rollingUpdate: RollingUpdate | None = None
+class BudgetSpec(BaseModel):
+    selector: Selector | None = None
+    unhealthyPodEvictionPolicy: _Text = ""
+
+
+class BudgetStatus(BaseModel):
+    expectedPods: _Number = 0
+    currentHealthy: _Number = 0
+    desiredHealthy: _Number = 0
+    disruptionsAllowed: _Number = 0
+
+
+class Budget(BaseModel):
+    metadata: Meta
+    spec: BudgetSpec
+    status: BudgetStatus = BudgetStatus()
+
+
 
 
 class WorkloadSpec(BaseModel):

@@ -104,7 +104,7 @@ class KubernetesHttp:
     def find(self, path: str) -> dict[str, Any] | None:
         """The object, or None if the API server says that it does not exist."""
         reply = self._send("GET", path)
-        return None if reply.status == 404 else self._json(self._checked(reply, "GET", path))
+        return None if reply.status == 404 else self._json(self.checked(reply, "GET", path))
 
     def items(self, path: str, query: Query = ()) -> Iterator[dict[str, Any]]:
         """All of a list, page by page."""
@@ -124,6 +124,10 @@ class KubernetesHttp:
         look before trying again."""
         return self._json(self._ask("PATCH", path, query, list(operations), "application/json-patch+json"))
 
+    def send(self, method: str, path: str, body: Mapping[str, Any], query: Query = ()) -> Reply:
+        """Unjudged, for requests whose refusal is an answer, too; `checked` judges the rest."""
+        return self._send(method, path, query, dict(body), "application/json")
+
     def _ask(
         self,
         method: str,
@@ -133,7 +137,7 @@ class KubernetesHttp:
         content_type: str | None = None,
         accept: str = "application/json",
     ) -> Reply:
-        return self._checked(self._send(method, path, query, body, content_type, accept), method, path)
+        return self.checked(self._send(method, path, query, body, content_type, accept), method, path)
 
     def _send(
         self,
@@ -176,7 +180,7 @@ class KubernetesHttp:
             raise SourceError(SOURCE, why, "Is that the API server? Check VLLM_ONCALL_KUBERNETES__URL.")
         return found
 
-    def _checked(self, reply: Reply, method: str, path: str) -> Reply:
+    def checked(self, reply: Reply, method: str, path: str) -> Reply:
         if 200 <= reply.status < 300:
             return reply
         what = f"{method} {path}"

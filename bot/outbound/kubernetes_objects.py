@@ -13,11 +13,13 @@ from bot.fleet import WorkloadRef
 from bot.outbound import kubernetes_forms as forms
 from bot.ports import (
     Autoscaler,
+    Budget,
     Container,
     ContainerState,
     Event,
     Node,
     Pod,
+    Requirement,
     Revision,
     SourceError,
     Workload,
@@ -58,6 +60,8 @@ def pod(raw: Mapping[str, Any]) -> Pod:
         owner_kind=controller.kind if controller else None,
         unschedulable=scheduled.message if scheduled is not None and waits_for_room else None,
         containers=tuple(_container(spec, statuses.get(spec.name)) for spec in found.spec.containers),
+        uid=meta.uid,
+        emptydirs=tuple(v.name for v in found.spec.volumes if v.emptyDir and v.emptyDir.medium != "Memory"),
     )
 
 
@@ -257,6 +261,26 @@ def autoscaler(raw: Mapping[str, Any]) -> tuple[str, str, Autoscaler]:
 
 
 def by_time(events: Sequence[Event]) -> tuple[Event, ...]:
+def budget(raw: Mapping[str, Any]) -> Budget:
+    found = _as(forms.Budget, raw)
+    meta, spec, status = found.metadata, found.spec, found.status
+    return Budget(
+        namespace=meta.namespace,
+        name=meta.name,
+        selector=None if spec.selector is None else _requirements(spec.selector),
+        expected=status.expectedPods,
+        healthy=status.currentHealthy,
+        needed=status.desiredHealthy,
+        allowed=status.disruptionsAllowed,
+        unready_may_go=spec.unhealthyPodEvictionPolicy == "AlwaysAllow",
+    )
+
+
+def _requirements(selector: forms.Selector) -> tuple[Requirement, ...]:
+    labels = tuple(Requirement(key, "In", (value,)) for key, value in selector.matchLabels.items())
+    return labels + tuple(Requirement(e.key, e.operator, e.values) for e in selector.matchExpressions)
+
+
     """Newest first; those without a time last."""
     return tuple(sorted(events, key=lambda e: (e.at is not None, e.at and e.at.timestamp()), reverse=True))
 

@@ -10,7 +10,7 @@ from typing import Any
 from bot.fleet import WorkloadRef
 from bot.outbound import kubernetes_objects as objects
 from bot.outbound.kubernetes_http import SOURCE, KubernetesHttp, name
-from bot.ports import Autoscaler, Event, Node, Pod, Revision, SourceError, Workload
+from bot.ports import Autoscaler, Budget, Event, Node, Pod, Revision, SourceError, Workload
 
 _PLURAL = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
 _LOG_LIMIT_BYTES = 1024 * 1024
@@ -99,6 +99,10 @@ class KubernetesReader:
             if (kind, target) == (ref.kind, ref.name):
                 return autoscaler
         return None
+
+    def budgets(self, namespace: str) -> tuple[Budget, ...]:
+        path = f"/apis/policy/v1/namespaces/{name(namespace)}/poddisruptionbudgets"
+        return tuple(objects.budget(raw) for raw in self._http.items(path))
 
     def _replica_sets(self, ref: WorkloadRef, deployment: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         uid = objects.owned(deployment).uid

@@ -1,4 +1,5 @@
-"""Changes to workloads. Each is one JSON Patch whose `test` holds the values that the approver saw.
+"""Changes to workloads and nodes, each one JSON Patch whose `test` holds the values that the approver saw; and pods
+that go, each told by its uid.
 
 A real change asks `still_leader` right before it is sent. A dry run does not: it changes nothing, and any replica may
 preview.
@@ -8,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bot.fleet import WorkloadRef
-from bot.outbound.kubernetes_http import SOURCE, KubernetesHttp
-from bot.outbound.kubernetes_objects import without_hash
+from bot.outbound.kubernetes_http import SOURCE, KubernetesHttp, Query, Reply, name
+from bot.outbound.kubernetes_objects import owned, without_hash
 from bot.outbound.kubernetes_reader import workload_path
 from bot.ports import Change, ConflictError, SourceError
 
@@ -64,13 +65,64 @@ class KubernetesWriter:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
+    def set_schedulable(self, node: str, *, before: bool, after: bool, dry_run: bool = False) -> Change:
+        path = f"/api/v1/nodes/{name(node)}"
+        there = self._http.get(path)
+        if _schedulable(there) != before:
+            is_now = "schedulable" if _schedulable(there) else "cordoned"
+            raise ConflictError(SOURCE, f"{node} is {is_now} now, not as shown.", "Look again.")
+        # A node that was never cordoned has no such field, and a `test` for null is how a patch says so.
+        test = {"op": "test", "path": "/spec/unschedulable", "value": None if before else True}
+        add = {"op": "add", "path": "/spec/unschedulable", "value": not after}
+        return Change(_shown(there), _shown(self._patch(path, [test, add], dry_run)))
+
+    def evict(self, namespace: str, pod: str, *, uid: str, dry_run: bool = False) -> str | None:
+        # An eviction with a wrong uid is refused too, but only after it has used up a disruption of the budget, which
+        # then lets nobody go for two minutes (measured). So the uid is looked at first.
+        if self._is_gone(namespace, pod, uid):
+            return None
+        eviction = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        path = f"{_pod_path(namespace, pod)}/eviction"
+        reply = self._http.send("POST", path, eviction, self._dry_or_leading(path, dry_run))
+        if words := _budgets_words(reply):
+            return words
+        self._check_gone(reply, "POST", path, namespace, pod, uid)
+        return None
+
+    def delete_pod(self, namespace: str, pod: str, *, uid: str, dry_run: bool = False) -> None:
+        path = _pod_path(namespace, pod)
+        options: _Object = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        # Beside a body the API server does not read the query: `?dryRun=All` there deletes (measured).
+        options |= {key: [value] for key, value in self._dry_or_leading(path, dry_run)}
+        reply = self._http.send("DELETE", path, options)
+        self._check_gone(reply, "DELETE", path, namespace, pod, uid)
+
+    def _is_gone(self, namespace: str, pod: str, uid: str) -> bool:
+        there = self._http.find(_pod_path(namespace, pod))
+        return there is None or owned(there).uid != uid
+
+    def _check_gone(self, reply: Reply, method: str, path: str, namespace: str, pod: str, uid: str) -> None:
+        """A pod that is gone, or has made room for another one of its name, is what was wanted."""
+        if reply.status == 404 or (reply.status == 409 and self._is_gone(namespace, pod, uid)):
+            return
+        self._http.checked(reply, method, path)
+
     def _patch(self, path: str, operations: Sequence[Mapping[str, Any]], dry_run: bool) -> _Object:
-        query = [("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict")]
+        query = [("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict"), *self._dry_or_leading(path, dry_run)]
+        return self._http.patch_json(path, operations, query)
+
+    def _dry_or_leading(self, path: str, dry_run: bool) -> Query:
+        """Asked right before a request is sent, since only the leader sends a real one."""
         if dry_run:
-            return self._http.patch_json(path, operations, [*query, ("dryRun", "All")])
+            return [("dryRun", "All")]
         if not self._still_leader():
             raise SourceError(SOURCE, f"nothing was sent to {path}: another replica of the bot leads now")
-        return self._http.patch_json(path, operations, query)
+        return []
 
 
 def _template_patch(there: _Object, after: Mapping[str, Any], cause: str) -> list[Mapping[str, Any]]:
@@ -84,6 +136,20 @@ def _template_patch(there: _Object, after: Mapping[str, Any], cause: str) -> lis
     patch.append({"op": "add", "path": f"/metadata/annotations/{key}", "value": cause})
     patch.append({"op": "replace", "path": "/spec/template", "value": after})
     return patch
+
+
+def _pod_path(namespace: str, pod: str) -> str:
+    return f"/api/v1/namespaces/{name(namespace)}/pods/{name(pod)}"
+
+
+def _schedulable(node: _Object) -> bool:
+    return not (node.get("spec") or {}).get("unschedulable")
+
+
+def _budgets_words(reply: Reply) -> str:
+    """Why a disruption budget refuses; "" for every other answer. An overloaded API server says 429, too."""
+    causes = (reply.said.get("details") or {}).get("causes") or () if reply.status == 429 else ()
+    return "; ".join(c.get("message") or reply.message for c in causes if c.get("reason") == "DisruptionBudget")
 
 
 def _replicas(scale: _Object) -> int:

@@ -14,13 +14,18 @@ READS = {
     ("", "pods/log"): {"get"},
     ("", "nodes"): {"get", "list"},
     ("", "events"): {"list"},
+    ("policy", "poddisruptionbudgets"): {"list"},
     ("apps", "deployments"): {"get"},
     ("apps", "statefulsets"): {"get"},
     ("apps", "replicasets"): {"get", "list"},
     ("autoscaling", "horizontalpodautoscalers"): {"list"},
 }
+NODES = {("", "nodes"): {"patch"}}  # they are in no namespace
 CHANGES = {
+    ("", "pods"): {"delete"},
+    ("", "pods/eviction"): {"create"},
     ("apps", "deployments"): {"patch"},
+    ("apps", "statefulsets"): {"patch"},
     ("apps", "deployments/scale"): {"get", "patch"},
     ("apps", "statefulsets/scale"): {"get", "patch"},
 }
@@ -31,17 +36,16 @@ def bot(control_plane: ControlPlane, bot_token_file: Path) -> Path:
     return control_plane.kubeconfig_for(bot_account.NAMESPACE, bot_account.SERVICE_ACCOUNT)
 
 
-def test_the_bot_reads_everywhere_and_changes_nothing(
+def test_the_bot_reads_everywhere_and_changes_nothing_but_nodes(
     control_plane: ControlPlane, bot_token_file: Path, namespace: str
 ) -> None:
-    assert _rights(control_plane, bot_token_file.read_text(), namespace) == READS
+    assert _rights(control_plane, bot_token_file.read_text(), namespace) == _all_of(READS, NODES)
 
 
-def test_where_a_binding_allows_it_the_bot_scales_and_rolls_back_and_no_more(
+def test_where_a_binding_allows_it_the_bot_changes_what_its_actions_change_and_no_more(
     control_plane: ControlPlane, bot_token_file: Path, bot_namespace: str
 ) -> None:
-    both = {key: READS.get(key, set()) | CHANGES.get(key, set()) for key in READS.keys() | CHANGES.keys()}
-    assert _rights(control_plane, bot_token_file.read_text(), bot_namespace) == both
+    assert _rights(control_plane, bot_token_file.read_text(), bot_namespace) == _all_of(READS, NODES, CHANGES)
 
 
 def test_its_requests_are_served(control_plane: ControlPlane, cluster: Cluster, bot: Path, bot_namespace: str) -> None:
@@ -57,6 +61,9 @@ def test_its_requests_are_served(control_plane: ControlPlane, cluster: Cluster, 
     (first, second) = cluster.pods(bot_namespace, "chat-70b")
     assert first["spec"]["containers"][0]["image"] == "vllm/vllm-openai:v0.32.0"
     control_plane.kubectl("logs", "-n", bot_namespace, second["metadata"]["name"], kubeconfig=bot)
+    control_plane.kubectl("-n", bot_namespace, "delete", "pod", second["metadata"]["name"], kubeconfig=bot)
+    control_plane.kubectl("cordon", "gpu-04", kubeconfig=bot)
+    control_plane.kubectl("uncordon", "gpu-04", kubeconfig=bot)
 
 
 def test_a_change_in_a_namespace_without_binding_is_refused_even_as_a_dry_run(
@@ -73,12 +80,14 @@ def test_a_change_in_a_namespace_without_binding_is_refused_even_as_a_dry_run(
     "what",
     [
         ("delete", "deployment/chat-70b"),
-        ("delete", "pod", "--all"),
+        ("delete", "node/gpu-01"),
+        ("delete", "pdb/chat-70b"),
+        ("-n", "kube-system", "delete", "pod", "etcd"),
         ("get", "secrets"),
         ("get", "configmaps"),
         ("exec", "deployment/chat-70b", "--", "id"),
         ("create", "token", "default"),
-        ("patch", "node", "gpu-01", "-p", '{"spec":{"unschedulable":true}}'),
+        ("patch", "node", "gpu-01", "--subresource=status", "-p", '{"status":{"capacity":{"cpu":"1"}}}'),
     ],
     ids=" ".join,
 )
@@ -89,6 +98,10 @@ def test_what_it_does_not_need_is_forbidden(
     cluster.wait_until_rolled_out(bot_namespace, "chat-70b")
     with pytest.raises(KubectlError, match=r"[Ff]orbidden"):
         control_plane.kubectl("-n", bot_namespace, *what, kubeconfig=bot)
+
+
+def _all_of(*rights: dict[tuple[str, str], set[str]]) -> dict[tuple[str, str], set[str]]:
+    return {key: set().union(*(r.get(key, set()) for r in rights)) for r in rights for key in r}
 
 
 def _rights(control_plane: ControlPlane, token: str, namespace: str) -> dict[tuple[str, str], set[str]]:

@@ -18,9 +18,10 @@ def bot_token(control_plane: ControlPlane) -> str:
     """Of the ServiceAccount in deploy/, bound to what deploy/ says it may read."""
     for file in ("namespace.yaml", "service-account.yaml", "rbac-read.yaml"):
         control_plane.kubectl("apply", "-f", str(DEPLOY / file))
-    change = (DEPLOY / "rbac-change.yaml").read_text()
-    # Its example binds the bot in `llm`; here each test binds it in a namespace of its own.
-    control_plane.kubectl("apply", "-f", "-", stdin=change.partition("\n---\n")[0])
+    # The example there binds the bot in `llm`; here each test binds it in a namespace of its own.
+    change = (DEPLOY / "rbac-change.yaml").read_text().split("\n---\n")
+    wanted = [document for document in change if "\nkind: RoleBinding\n" not in document]
+    control_plane.kubectl("apply", "-f", "-", stdin="\n---\n".join(wanted))
     return control_plane.token("vllm-oncall", "vllm-oncall")
 
 

@@ -222,3 +222,25 @@ def test_an_autoscaler_without_a_minimum_keeps_one_and_kedas_is_told_apart():
     keda = {**META, "labels": {"scaledobject.keda.sh/name": "chat"}}
     assert objects.autoscaler({"metadata": keda, "spec": {**spec, "minReplicas": 0}})[2].keda
     assert objects.autoscaler({"metadata": keda, "spec": {**spec, "minReplicas": 0}})[2].minimum == 0
+
+
+def test_what_a_pod_keeps_on_its_nodes_disk_is_told_but_not_shared_memory():
+    shm = {"name": "shm", "emptyDir": {"medium": "Memory"}}
+    volumes = [shm, {"name": "cache", "emptyDir": {}}, {"name": "model", "persistentVolumeClaim": {"claimName": "m"}}]
+    assert objects.pod(pod(spec={"volumes": volumes})).emptydirs == ("cache",)
+
+
+def test_a_static_pod_is_known_by_its_mirror():
+    mirror = {**META, "annotations": {"kubernetes.io/config.mirror": "8d1f"}}
+    assert objects.pod({**pod(), "metadata": mirror}).is_static
+    assert not objects.pod(pod()).is_static
+
+
+def test_a_budget_that_was_just_made_lets_nobody_go():
+    selector = {"matchLabels": {"app": "chat"}, "matchExpressions": [{"key": "canary", "operator": "DoesNotExist"}]}
+    spec = {"minAvailable": 1, "selector": selector, "unhealthyPodEvictionPolicy": "AlwaysAllow"}
+    found = objects.budget({"metadata": META, "spec": spec})
+    assert (found.expected, found.needed, found.allowed, found.unready_may_go) == (0, 0, 0, True)
+    labelled = objects.pod({**pod(), "metadata": {**META, "labels": {"app": "chat"}}})
+    canary = objects.pod({**pod(), "metadata": {**META, "labels": {"app": "chat", "canary": "yes"}}})
+    assert found.selects(labelled) and not found.selects(canary)

@@ -188,3 +188,19 @@ def test_logs_are_the_last_lines(world: World):
 def test_logs_of_a_pod_that_is_not_there_are_an_error(world: World):
     with pytest.raises(SourceError, match="no-such-pod"):
         world.reader.pod_logs(world.namespace, "no-such-pod", "vllm", tail=2)
+
+
+def test_a_budget_tells_whom_it_protects_and_how_many_may_go(world: World):
+    ref, canary = world.deploy("chat", replicas=2), world.deploy("chat-canary", replicas=1)
+    world.budget(ref, 1)
+    (budget,) = [found for found in world.reader.budgets(ref.namespace) if found.name == "chat"]
+    assert (budget.expected, budget.healthy, budget.needed, budget.allowed) == (2, 2, 1, 1)
+    assert not budget.unready_may_go
+    assert all(budget.selects(pod) for pod in world.reader.pods_of(ref))
+    assert not any(budget.selects(pod) for pod in world.reader.pods_of(canary))
+
+
+def test_pods_are_told_apart_by_their_uid(world: World):
+    found = world.reader.pods_of(world.deploy("chat", replicas=2))
+    assert all(pod.uid for pod in found)
+    assert len({pod.uid for pod in found}) == 2

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from bot.fleet import WorkloadRef
-from bot.ports import ConflictError, SourceError, Workload
-from tests.outbound.worlds import RealWorld, World, with_flag
+from bot.ports import ConflictError, Pod, SourceError, Workload
+from tests.outbound.worlds import RealWorld, World, until, with_flag
 
 
 def there(world: World, ref: WorkloadRef) -> Workload:
@@ -136,6 +136,144 @@ def test_a_template_with_characters_that_json_escapes_is_changed_too(world: Worl
     assert world.reader.revisions(ref)[0].change_cause == "größer <2>"
 
 
+# ---------------------------------------------------------------------------------------------- nodes
+
+NODE = "gpu-04"
+
+
+def schedulable(world: World) -> bool:
+    node = world.reader.node(NODE)
+    assert node is not None
+    return node.schedulable
+
+
+def test_a_node_is_cordoned_and_uncordoned_and_each_tells_before_and_after(world: World):
+    cordon = world.writer.set_schedulable(NODE, before=True, after=False)
+    assert not cordon.before["spec"].get("unschedulable")
+    assert cordon.after["spec"]["unschedulable"] is True
+    assert not schedulable(world)
+    uncordon = world.writer.set_schedulable(NODE, before=False, after=True)
+    assert uncordon.before["spec"]["unschedulable"] is True
+    assert not uncordon.after["spec"].get("unschedulable")
+    assert schedulable(world)
+
+
+def test_a_dry_run_of_a_cordon_changes_nothing(world: World):
+    change = world.writer.set_schedulable(NODE, before=True, after=False, dry_run=True)
+    assert change.after["spec"]["unschedulable"] is True
+    assert schedulable(world)
+
+
+def test_a_node_that_is_not_as_shown_is_a_conflict(world: World):
+    with pytest.raises(ConflictError, match=f"{NODE} is schedulable now"):
+        world.writer.set_schedulable(NODE, before=False, after=True)
+    world.cordon(NODE)
+    with pytest.raises(ConflictError, match=f"{NODE} is cordoned now"):
+        world.writer.set_schedulable(NODE, before=True, after=False)
+
+
+def test_what_stays_as_it_is_can_be_previewed(world: World):
+    """Draining a node that was cordoned before."""
+    world.cordon(NODE)
+    change = world.writer.set_schedulable(NODE, before=False, after=False, dry_run=True)
+    assert change.before["spec"]["unschedulable"] is change.after["spec"]["unschedulable"] is True
+
+
+def test_a_node_that_is_not_there_is_an_error(world: World):
+    with pytest.raises(SourceError, match="not found"):
+        world.writer.set_schedulable("no-such-node", before=True, after=False, dry_run=True)
+
+
+# ---------------------------------------------------------------------------------------------- pods that go
+
+
+def pods(world: World, ref: WorkloadRef) -> tuple[Pod, ...]:
+    return tuple(sorted(world.reader.pods_of(ref), key=lambda pod: pod.name))
+
+
+def goes(world: World, pod: Pod) -> bool:
+    found = world.reader.pod(pod.namespace, pod.name)
+    return found is None or found.uid != pod.uid or found.deleted_at is not None
+
+
+def test_a_pod_that_its_budget_lets_go_is_evicted(world: World):
+    ref = world.deploy("chat", replicas=2)
+    world.budget(ref, 1)
+    first, second = pods(world, ref)
+    assert world.writer.evict(first.namespace, first.name, uid=first.uid) is None
+    assert goes(world, first) and not goes(world, second)
+
+
+def test_a_budget_that_lets_nobody_go_is_told_in_its_own_words_and_nobody_goes(world: World):
+    ref = world.deploy("chat", replicas=2)
+    world.budget(ref, 2)
+    first, second = pods(world, ref)
+    said = world.writer.evict(first.namespace, first.name, uid=first.uid)
+    assert said == "The disruption budget chat needs 2 healthy pods and has 2 currently"
+    assert not goes(world, first) and not goes(world, second)
+
+
+def test_a_dry_run_of_an_eviction_tells_the_same_and_nobody_goes(world: World):
+    ref = world.deploy("chat", replicas=2)
+    world.budget(ref, 1)
+    first, _ = pods(world, ref)
+    assert world.writer.evict(first.namespace, first.name, uid=first.uid, dry_run=True) is None
+    world.budget(ref, 2)
+    said = world.writer.evict(first.namespace, first.name, uid=first.uid, dry_run=True)
+    assert said is not None and "needs 2 healthy pods" in said
+    assert not goes(world, first)
+
+
+def test_another_pod_of_the_same_name_is_not_hit_and_costs_its_budget_nothing(world: World):
+    ref = world.deploy_stateful("chat")
+    world.budget(ref, 1)
+    first, _ = pods(world, ref)
+    assert world.writer.evict(first.namespace, first.name, uid="of-an-earlier-one") is None
+    world.writer.delete_pod(first.namespace, first.name, uid="of-an-earlier-one")
+    assert not goes(world, first)
+    assert world.writer.evict(first.namespace, first.name, uid=first.uid, dry_run=True) is None
+
+
+def test_a_pod_that_is_gone_is_what_was_wanted(world: World):
+    assert world.writer.evict(world.namespace, "no-such-pod", uid="x") is None
+    world.writer.delete_pod(world.namespace, "no-such-pod", uid="x")
+
+
+def test_a_delete_asks_no_budget(world: World):
+    ref = world.deploy("chat", replicas=2)
+    world.budget(ref, 2)
+    first, second = pods(world, ref)
+    world.writer.delete_pod(first.namespace, first.name, uid=first.uid, dry_run=True)
+    assert not goes(world, first)
+    world.writer.delete_pod(first.namespace, first.name, uid=first.uid)
+    assert goes(world, first) and not goes(world, second)
+
+
+def test_two_budgets_on_one_pod_are_an_error_that_says_so(world: World):
+    ref = world.deploy("chat", replicas=1)
+    world.budget(ref, 0)
+    world.budget(ref, 0, name="second")
+    (pod,) = pods(world, ref)
+    with pytest.raises(SourceError, match="more than one PodDisruptionBudget"):
+        world.writer.evict(pod.namespace, pod.name, uid=pod.uid)
+    assert not goes(world, pod)
+
+
+def test_a_replica_that_does_not_lead_touches_no_node_and_no_pod(world: World):
+    ref = world.deploy("chat", replicas=1)
+    world.budget(ref, 0)
+    (pod,) = pods(world, ref)
+    writer = world.writer_of_a_follower
+    with pytest.raises(SourceError, match="leads now"):
+        writer.set_schedulable(NODE, before=True, after=False)
+    with pytest.raises(SourceError, match="leads now"):
+        writer.evict(pod.namespace, pod.name, uid=pod.uid)
+    with pytest.raises(SourceError, match="leads now"):
+        writer.delete_pod(pod.namespace, pod.name, uid=pod.uid)
+    assert schedulable(world) and not goes(world, pod)
+    assert writer.evict(pod.namespace, pod.name, uid=pod.uid, dry_run=True) is None
+
+
 # ---------------------------------------------------------------------------------------------- the real one alone
 
 
@@ -191,3 +329,31 @@ def test_outside_the_namespaces_it_is_bound_in_a_change_is_refused_with_the_role
         real_world.writer.scale(WorkloadRef(namespace="kube-system", name="chat"), before=1, after=2, dry_run=True)
     assert "`get` on `deployments/scale` in namespace kube-system" in refused.value.why
     assert "kubectl auth can-i get deployments/scale -n kube-system" in refused.value.hint
+
+
+def test_a_pod_that_ends_may_be_evicted_again_without_harm(real_world: RealWorld):
+    """What a crash between an eviction and its checkpoint leads to."""
+    ref = real_world.deploy("chat", replicas=2)
+    real_world.budget(ref, 1)
+    first, _ = pods(real_world, ref)
+    path = f"/api/v1/namespaces/{first.namespace}/pods/{first.name}"
+    real_world.plane.api.patch(path, {"metadata": {"finalizers": ["vllm-oncall.test/keep"]}})
+    assert real_world.writer.evict(first.namespace, first.name, uid=first.uid) is None
+    until(lambda: len(pods(real_world, ref)) == 3)
+    real_world.writer.evict(first.namespace, first.name, uid=first.uid)
+    real_world.plane.api.patch(path, {"metadata": {"finalizers": None}})
+    until(lambda: real_world.reader.pod(first.namespace, first.name) is None)
+    assert len([pod for pod in pods(real_world, ref) if pod.deleted_at is None]) == 2
+
+
+def test_in_a_namespace_without_a_binding_the_missing_right_is_named(real_world: RealWorld):
+    pod = {"containers": [{"name": "sleep", "image": "busybox"}]}
+    about = {"name": "somebody-elses", "namespace": "default"}
+    made = real_world.plane.api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": pod})
+    try:
+        with pytest.raises(SourceError, match="does not allow `create` on `pods/eviction` in namespace default"):
+            real_world.writer.evict("default", "somebody-elses", uid=made["metadata"]["uid"], dry_run=True)
+        with pytest.raises(SourceError, match="does not allow `delete` on `pods` in namespace default"):
+            real_world.writer.delete_pod("default", "somebody-elses", uid=made["metadata"]["uid"], dry_run=True)
+    finally:
+        real_world.plane.api.delete("/api/v1/namespaces/default/pods/somebody-elses")

@@ -50,6 +50,10 @@ class World(Protocol):
         ...
 
     def cordon(self, node: str) -> None: ...
+    def budget(self, ref: WorkloadRef, minimum: int, name: str | None = None) -> None:
+        """So many of the settled workload's pods must stay. Counted when it returns."""
+        ...
+
     def event(self, pod: Pod, reason: str, message: str, *, minutes_ago: int) -> None: ...
     def autoscale(self, ref: WorkloadRef, minimum: int, maximum: int) -> None: ...
     def print(self, pod: Pod, lines: Sequence[str]) -> None: ...
@@ -105,6 +109,10 @@ class FakeWorld:
 
     def cordon(self, node: str) -> None:
         self.cluster.machines[node] = replace(self.cluster.machines[node], schedulable=False)
+
+    def budget(self, ref: WorkloadRef, minimum: int, name: str | None = None) -> None:
+        self.cluster.limits = [b for b in self.cluster.limits if b.name != (name or ref.name)]
+        self.cluster.add_budget(ref, minimum=minimum, name=name)
 
     def event(self, pod: Pod, reason: str, message: str, *, minutes_ago: int) -> None:
         at = NOW.replace(minute=NOW.minute - minutes_ago)
@@ -190,6 +198,21 @@ class RealWorld:
 
     def cordon(self, node: str) -> None:
         self.cluster.set_schedulable(node, False)
+
+    def budget(self, ref: WorkloadRef, minimum: int, name: str | None = None) -> None:
+        about = {"name": name or ref.name, "namespace": ref.namespace}
+        spec = {"minAvailable": minimum, "selector": {"matchLabels": {"app": ref.name}}}
+        made = self.plane.api.apply(
+            {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": about, "spec": spec}
+        )
+        path = f"/apis/policy/v1/namespaces/{ref.namespace}/poddisruptionbudgets/{about['name']}"
+        generation, pods = made["metadata"]["generation"], len(self.reader.pods_of(ref))
+
+        def counted() -> bool:
+            status = self.plane.api.get(path).get("status", {})
+            return status.get("observedGeneration") == generation and status.get("currentHealthy") == pods
+
+        until(counted)
 
     def event(self, pod: Pod, reason: str, message: str, *, minutes_ago: int) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60 * minutes_ago))
