@@ -96,6 +96,7 @@ class Settings(BaseSettings):
     config: Path | None = None
     fleet: Path = Path("fleet.yaml")
     runbooks: tuple[Path, ...] = ()  # further folders beside ours; a broken file never replaces a working one
+    node: str | None = None  # the one this runs on, from the downward API: it is never cordoned or drained
     database_url: str = "sqlite:////var/lib/vllm-oncall/oncall.sqlite"  # or postgresql://user@host/name
     slack: SlackSettings
     prometheus: PrometheusSettings

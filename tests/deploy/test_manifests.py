@@ -40,7 +40,7 @@ def test_the_read_only_variant_holds_no_verb_that_changes_anything() -> None:
     assert verbs == {"get", "list"}
     bound = {o["roleRef"]["name"] for o in rendered if o["kind"] in ("ClusterRoleBinding", "RoleBinding")}
     assert bound == {"vllm-oncall-read"}
-    environment = {e["name"]: e["value"] for e in _bot(rendered)["env"]}
+    environment = {e["name"]: e.get("value") for e in _bot(rendered)["env"]}
     assert environment["VLLM_ONCALL_REMEDIATION__ENABLED"] == "false"
 
 
@@ -53,13 +53,14 @@ def test_every_environment_variable_is_a_setting(variant: str) -> None:
 
 def test_the_settings_file_and_the_secret_are_enough_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     for entry in _bot(_render("base"))["env"]:
-        monkeypatch.setenv(entry["name"], entry["value"])
+        monkeypatch.setenv(entry["name"], entry.get("value", "gpu-01"))  # what the kubelet fills in
     for name in re.findall(r"^(VLLM_\w+)=", (DEPLOY / "base/secret.example.env").read_text(), re.MULTILINE):
         monkeypatch.setenv(name, "filled-in")
     monkeypatch.setenv("VLLM_ONCALL_CONFIG", str(DEPLOY / "base/settings.yaml"))
     settings = Settings()
     assert settings.prometheus.url.startswith("http://")
     assert settings.remediation.enabled
+    assert settings.node == "gpu-01"
 
 
 def test_the_example_fleet_is_valid_and_its_namespaces_have_a_binding() -> None:
