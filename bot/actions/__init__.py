@@ -4,6 +4,7 @@ An action module has
 
     RISK: Risk
     class Params(BaseModel)                                    absolute: what will be, not by how much
+    class Words(BaseModel)                                     what a runbook's `with:`, or a person, may say
     def relative(with_, aim, sources) -> Params                a suggestion's words made absolute (`add: 1` -> 3 -> 4);
                                                                raises ValueError in words when it cannot
     def describe(params) -> str                                "Scale chat-70b from 3 to 4 replicas. Undo: ..."

@@ -41,7 +41,7 @@ class Params(BaseModel):
         return self
 
 
-class _Words(BaseModel):
+class Words(BaseModel):
     """What a runbook or a person may say: `revision: 4`; without it, the one before the current."""
 
     model_config = ConfigDict(extra="forbid")
@@ -57,7 +57,7 @@ def relative(with_: Mapping[str, Any], aim: Aim, sources: Sources) -> Params:
         hand = f"kubectl -n {ref.namespace} rollout undo {ref.kind.lower()}/{ref.name}"
         raise ValueError(f"{ref} has no ReplicaSets to go back to; by hand: {hand}")
     try:
-        wanted = _Words.model_validate(dict(with_)).revision
+        wanted = Words.model_validate(dict(with_)).revision
     except ValidationError as error:
         raise ValueError("say revision=4, or nothing for the one before the current") from error
     revisions = sources.cluster.revisions(ref)

@@ -35,7 +35,7 @@ class Params(BaseModel):
         return self
 
 
-class _Words(BaseModel):
+class Words(BaseModel):
     """What a runbook or a person may say: `add: 1`, `add: -1`, or `replicas: 5`."""
 
     model_config = ConfigDict(extra="forbid")
@@ -54,7 +54,7 @@ def relative(with_: Mapping[str, Any], aim: Aim, sources: Sources) -> Params:
     if aim.workload is None:
         raise ValueError("it is not known which workload to scale: the alert names no service of fleet.yaml")
     try:
-        words = _Words.model_validate(dict(with_))
+        words = Words.model_validate(dict(with_))
         workload = sources.cluster.workload(aim.workload)
         if workload is None:
             raise ValueError(f"{aim.workload} does not exist")

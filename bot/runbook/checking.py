@@ -3,7 +3,6 @@
 A runbook with a mistake is not used; the one of the same name that was there before stays in force.
 """
 
-import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -262,9 +261,7 @@ def _of_action(place: Place, name: str, with_: Mapping[str, Any], by_hand: str |
             close = nearest(name, actions.names())
             yield (*place, "action"), f"no action '{name}'{close}; one that is not there yet needs `by_hand:`"
         return
-    model = getattr(actions.find(name), "Words", None)
-    if not (inspect.isclass(model) and issubclass(model, pydantic.BaseModel)):
-        return
+    model = actions.find(name).Words
     for key in with_.keys() - model.model_fields.keys():
         yield (*place, "with", key), f"action {name} takes no '{key}'{nearest(key, list(model.model_fields))}"
     # Values that come from readings are only known then.
