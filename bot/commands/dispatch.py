@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any, Protocol, cast
 
 from bot import commands
-from bot.commands.context import Context
+from bot.commands.context import Context, Later
 from bot.commands.request import Request, RequestKind, Store
 from bot.commands.words import UsageError, split, unknown
 from bot.ports import SourceError
@@ -30,6 +30,7 @@ WORKERS = 8
 # A click that is a command with the button's id behind it.
 CLICKS = {"ack": "ack", "resolve": "resolve", "rerun": "diagnose"}
 _PROPOSAL = re.compile(r"^inc-(\d+)-p\d+$")
+Work = Callable[[], Report]
 
 
 class Command(Protocol):
@@ -118,13 +119,14 @@ class Dispatch:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _act(self, request: Request) -> None:
+        follows: list[Work] = []
         try:
-            report = self._answer(request)
-            with self._store.write() as tx:
-                tx.whisper(_where(tx.card, request), request.user, report, self._clock())
-                tx.acted_on(request.id)
+            report = self._answer(request, lambda: self._deed(request, follows))
+            self._whisper(request, report, done=True)
             with self._lock:
                 self._done.add(request.id)
+            for work in follows:  # only now, so that its answer comes after the note that announces it
+                self._pool.submit(self._follow, request, work)
         except Exception:
             # The top of a job. The row stays, so it is acted on again; a pause keeps that from spinning.
             log.exception("request %s could not be acted on", request.id)
@@ -134,20 +136,20 @@ class Dispatch:
                 self._busy.discard(request.user)
             self._wake()
 
-    def _answer(self, request: Request) -> Report:
+    def _answer(self, request: Request, work: Work) -> Report:
         try:
-            return self._deed(request)
+            return work()
         except UsageError as error:
             return _not_done(request, str(error))
         except SourceError as error:
             return _not_done(request, str(error))
-        except Exception as error:
+        except Exception as error:  # around a deed
             log.exception("request %s failed: %s", request.id, dict(request.payload))
             return _not_done(request, f"a mistake of the bot's, which its log has: {type(error).__name__}: {error}")
 
-    def _deed(self, request: Request) -> Report:
+    def _deed(self, request: Request, follows: list[Work]) -> Report:
         payload = request.payload
-        context = self._in_background(request)
+        context = replace(self._context(request.user, request.channel), later=_into(follows))
         match request.kind:
             case RequestKind.COMMAND:
                 return answer(split(str(payload.get("text", ""))), context)
@@ -164,27 +166,28 @@ class Dispatch:
                 inputs = payload.get("inputs") or {}
                 return Report(self._deeds.approve(str(payload.get("token")), request.user, inputs, context.now))
 
-    def _in_background(self, request: Request) -> Context:
-        """An answer that takes seconds is whispered when it is there."""
-        made = self._context(request.user, request.channel)
-
-        def later(note: Report, work: Callable[[], Report]) -> Report:
-            self._pool.submit(self._answer_later, request, work)
-            return note
-
-        return replace(made, later=later)
-
-    def _answer_later(self, request: Request, work: Callable[[], Report]) -> None:
+    def _follow(self, request: Request, work: Work) -> None:
         try:
-            report = work()
-        except SourceError as error:
-            report = _not_done(request, str(error))
-        except Exception as error:  # the top of a job
-            log.exception("request %s failed: %s", request.id, dict(request.payload))
-            report = _not_done(request, f"a mistake of the bot's, which its log has: {type(error).__name__}: {error}")
-        with self._store.write() as tx:
-            tx.whisper(request.channel, request.user, report, self._clock())
+            self._whisper(request, self._answer(request, work))
+        except Exception:  # the top of a job
+            log.exception("the answer to request %s could not be written down", request.id)
         self._wake()
+
+    def _whisper(self, request: Request, report: Report, *, done: bool = False) -> None:
+        with self._store.write() as tx:
+            tx.whisper(_where(tx.card, request), request.user, report, self._clock())
+            if done:
+                tx.acted_on(request.id)
+
+
+def _into(follows: list[Work]) -> Later:
+    """An answer that takes seconds: what is said at once, and the rest when it is there."""
+
+    def later(note: Report, work: Work) -> Report:
+        follows.append(work)
+        return note
+
+    return later
 
 
 class _HasChannel(Protocol):

@@ -33,9 +33,7 @@ def run(words: Sequence[str], context: Context) -> Report:
     blind = list(_blind(sources, context))
     troubled = {n for v in views for n in (v.incident.target.service, *v.incident.target.also) if n}
     bad = [s.name for s in services if s.name in troubled]
-    text = (
-        f"{len(bad)} of {len(services)} services in trouble" if bad else "No open incident"
-    )
+    text = f"{len(bad)} of {len(services)} services in trouble" if bad else "No open incident"
     parts: list[Part] = [Text(f"*{text}*")]
     kubernetes: SourceError | None = None
     for service in services:
