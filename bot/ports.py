@@ -87,20 +87,20 @@ class Pod:
     owner_kind: str | None
     unschedulable: str | None  # the scheduler's words, if it could not place the pod
     containers: tuple[Container, ...]
-
-    @property
     uid: str = ""  # tells a pod from a later one of the same name
     emptydirs: tuple[str, ...] = ()  # volumes on the node's disk that end with the pod; those in memory are not counted
+
+    @property
     def gpus(self) -> int:
         return sum(c.gpus for c in self.containers)
 
-
-@dataclass(frozen=True, slots=True)
     @property
     def is_static(self) -> bool:
         """The kubelet runs it from a file of its own (a mirror pod): nothing that the API is told ends it."""
         return "kubernetes.io/config.mirror" in self.annotations
 
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     ref: WorkloadRef
     desired: int
@@ -156,8 +156,6 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-@dataclass(frozen=True, slots=True)
 class Requirement:
     """One term of a label selector."""
 
@@ -196,6 +194,8 @@ class Budget:
         return same and self.selector is not None and all(r.holds(pod.labels) for r in self.selector)
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
     at: datetime | None
     kind: str
     name: str
@@ -240,9 +240,9 @@ class ClusterReader(Protocol):
 
     def events(self, namespace: str, kind: str, name: str) -> tuple[Event, ...]: ...
     def autoscaler_of(self, ref: WorkloadRef) -> Autoscaler | None: ...
+    def budgets(self, namespace: str) -> tuple[Budget, ...]: ...
     def pod_logs(self, namespace: str, pod: str, container: str, *, tail: int, previous: bool = False) -> str: ...
 
-    def budgets(self, namespace: str) -> tuple[Budget, ...]: ...
 
 # ---------------------------------------------------------------------------------------------- Prometheus
 
@@ -386,6 +386,19 @@ class ClusterWriter(Protocol):
         """Replace the pod template. `before` is the template as it was shown; `cause` becomes the change-cause."""
         ...
 
+    def set_schedulable(self, node: str, *, before: bool, after: bool, dry_run: bool = False) -> Change:
+        """Cordon (after=False) or uncordon a node."""
+        ...
+
+    def evict(self, namespace: str, pod: str, *, uid: str, dry_run: bool = False) -> str | None:
+        """Ask that the pod goes. The words of its disruption budget if it may not go now; None if it goes, or is gone:
+        a pod of the same name with another uid is not touched."""
+        ...
+
+    def delete_pod(self, namespace: str, pod: str, *, uid: str, dry_run: bool = False) -> None:
+        """Without asking any budget. Done as well if it is gone; a pod of the same name is not touched."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Controls:
@@ -410,19 +423,6 @@ class Workflow(Protocol):
     def transaction(self, name: str, work: "TransactionWork", *args: Json) -> Json:
         """Run `work(tx, *args)` in our database; its rows and the checkpoint are committed together."""
         ...
-    def set_schedulable(self, node: str, *, before: bool, after: bool, dry_run: bool = False) -> Change:
-        """Cordon (after=False) or uncordon a node."""
-        ...
-
-    def evict(self, namespace: str, pod: str, *, uid: str, dry_run: bool = False) -> str | None:
-        """Ask that the pod goes. The words of its disruption budget if it may not go now; None if it goes, or is gone:
-        a pod of the same name with another uid is not touched."""
-        ...
-
-    def delete_pod(self, namespace: str, pod: str, *, uid: str, dry_run: bool = False) -> None:
-        """Without asking any budget. Done as well if it is gone; a pod of the same name is not touched."""
-        ...
-
 
     def wait(self, topic: str, seconds: float) -> Json | None:
         """A durable sleep that a message on `topic` ends; None if none came."""

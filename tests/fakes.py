@@ -619,13 +619,13 @@ class FakeEngines:
 
     at: Mapping[str, FakeEngine] = field(default_factory=dict)
     down: SourceError | None = None
+    asked: list[str] = field(default_factory=list)
+    pages_seen: dict[str, int] = field(default_factory=dict)
 
     def health(self, address: str) -> int | None:
         return self._engine(address).health
 
     def version(self, address: str) -> str | None:
-    asked: list[str] = field(default_factory=list)
-    pages_seen: dict[str, int] = field(default_factory=dict)
         engine = self._engine(address)
         return engine.version if engine.health is not None else None
 
@@ -635,6 +635,7 @@ class FakeEngines:
 
     def complete(self, address: str, model: str, *, timeout_seconds: float) -> Completion:
         engine = self._engine(address)
+        self.asked.append(address)
         if engine.health is None:
             return Completion(ok=False, status=None, seconds=0, text="")
         if engine.completion.seconds > timeout_seconds:
@@ -649,7 +650,6 @@ class FakeEngines:
 
 EMPTY_FLEET = Fleet(
     services=(),
-        self.asked.append(address)
     default_channel="#oncall",
     roles={"oncall": Role(users=("U1",))},
     approvals={"low": "oncall", "medium": "oncall", "high": "oncall"},

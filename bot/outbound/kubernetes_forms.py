@@ -124,8 +124,6 @@ class ContainerStatus(BaseModel):
     lastState: State = State()
 
 
-class PodSpec(BaseModel):
-    nodeName: _Text = ""
 class EmptyDir(BaseModel):
     medium: _Text = ""  # "Memory": a tmpfs, as vLLM's /dev/shm is
 
@@ -135,9 +133,11 @@ class Volume(BaseModel):
     emptyDir: EmptyDir | None = None
 
 
+class PodSpec(BaseModel):
+    nodeName: _Text = ""
+    volumes: _List[Volume] = []
     containers: _List[ContainerSpec] = []
     initContainers: _List[ContainerSpec] = []
-    volumes: _List[Volume] = []
 
 
 class PodStatus(BaseModel):
@@ -169,9 +169,6 @@ class RollingUpdate(BaseModel):
     maxUnavailable: int | str | None = None
 
 
-class Strategy(BaseModel):
-    type: _Text = ""
-    rollingUpdate: RollingUpdate | None = None
 class BudgetSpec(BaseModel):
     selector: Selector | None = None
     unhealthyPodEvictionPolicy: _Text = ""
@@ -190,6 +187,9 @@ class Budget(BaseModel):
     status: BudgetStatus = BudgetStatus()
 
 
+class Strategy(BaseModel):
+    type: _Text = ""
+    rollingUpdate: RollingUpdate | None = None
 
 
 class WorkloadSpec(BaseModel):

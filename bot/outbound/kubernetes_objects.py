@@ -260,7 +260,6 @@ def autoscaler(raw: Mapping[str, Any]) -> tuple[str, str, Autoscaler]:
     )
 
 
-def by_time(events: Sequence[Event]) -> tuple[Event, ...]:
 def budget(raw: Mapping[str, Any]) -> Budget:
     found = _as(forms.Budget, raw)
     meta, spec, status = found.metadata, found.spec, found.status
@@ -281,6 +280,7 @@ def _requirements(selector: forms.Selector) -> tuple[Requirement, ...]:
     return labels + tuple(Requirement(e.key, e.operator, e.values) for e in selector.matchExpressions)
 
 
+def by_time(events: Sequence[Event]) -> tuple[Event, ...]:
     """Newest first; those without a time last."""
     return tuple(sorted(events, key=lambda e: (e.at is not None, e.at and e.at.timestamp()), reverse=True))
 
