@@ -53,6 +53,7 @@ class ContainerState:
     message: str = ""
     exit_code: int | None = None
     at: datetime | None = None  # started (running) or finished (terminated)
+    started_at: datetime | None = None  # of a terminated one
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Container:
     restart_count: int
     state: ContainerState | None
     last_state: ContainerState | None
+    image_id: str = ""  # with the digest that was really pulled, once it runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Pod:
     containers: tuple[Container, ...]
     uid: str = ""  # tells a pod from a later one of the same name
     emptydirs: tuple[str, ...] = ()  # volumes on the node's disk that end with the pod; those in memory are not counted
+    init_containers: tuple[Container, ...] = ()  # sidecars among them, too
 
     @property
     def gpus(self) -> int:
@@ -324,6 +327,8 @@ class Completion:
     status: int | None  # None: no answer within the time
     seconds: float
     text: str
+    # Of each token, where they were asked for; None in the place of one that is no number.
+    logprobs: tuple[float | None, ...] | None = None
 
 
 class Engines(Protocol):
@@ -335,8 +340,28 @@ class Engines(Protocol):
 
     def version(self, address: str) -> str | None: ...
     def models(self, address: str) -> tuple[Mapping[str, Any], ...] | None: ...
-    def complete(self, address: str, model: str, *, timeout_seconds: float) -> Completion:
-        """One token. It waits in the engine's queue like any request."""
+    def complete(
+        self,
+        address: str,
+        model: str,
+        *,
+        timeout_seconds: float,
+        prompt: str = "1",
+        max_tokens: int = 1,
+        logprobs: bool = False,
+    ) -> Completion:
+        """One token (or some), at temperature 0. It waits in the engine's queue like any request.
+
+        Never to an engine that sleeps: some versions die of it.
+        """
+        ...
+
+    def metrics(self, address: str) -> "tuple[Sample, ...] | None":
+        """The page that Prometheus scrapes, as it is now, each with its `__name__`; None if nobody answers."""
+        ...
+
+    def tokenize(self, address: str, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...] | None:
+        """The tokens of a chat by the server's own template; None if nobody answers. SourceError if it refuses."""
         ...
 
 

@@ -611,6 +611,11 @@ class FakeEngine:
     version: str | None = "0.32.0"
     models: tuple[Mapping[str, Any], ...] | None = ({"id": "chat", "max_model_len": 16384},)
     completion: Completion = ONE_TOKEN
+    completions: Mapping[str, Completion] = field(default_factory=dict)  # by prompt, instead
+    with_logprobs: Completion | None = None  # what is answered where they are asked for, instead
+    # Pages, one a question, the last again and again; or what is raised.
+    pages: Sequence[tuple[Sample, ...] | SourceError | None] = ()
+    tokens: tuple[int, ...] | SourceError | None = (1, 2, 3)
 
 
 @dataclass
@@ -633,14 +638,43 @@ class FakeEngines:
         engine = self._engine(address)
         return engine.models if engine.health is not None else None
 
-    def complete(self, address: str, model: str, *, timeout_seconds: float) -> Completion:
+    def complete(
+        self,
+        address: str,
+        model: str,
+        *,
+        timeout_seconds: float,
+        prompt: str = "1",
+        max_tokens: int = 1,
+        logprobs: bool = False,
+    ) -> Completion:
         engine = self._engine(address)
         self.asked.append(address)
         if engine.health is None:
             return Completion(ok=False, status=None, seconds=0, text="")
-        if engine.completion.seconds > timeout_seconds:
+        completion = engine.completions.get(prompt, engine.completion)
+        if logprobs and engine.with_logprobs is not None:
+            completion = engine.with_logprobs
+        if completion.seconds > timeout_seconds:
             return Completion(ok=False, status=None, seconds=timeout_seconds, text="")
-        return engine.completion
+        return completion
+
+    def metrics(self, address: str) -> tuple[Sample, ...] | None:
+        engine = self._engine(address)
+        if engine.health is None or not engine.pages:
+            return None
+        number = self.pages_seen.get(address, 0)
+        self.pages_seen[address] = number + 1
+        page = engine.pages[min(number, len(engine.pages) - 1)]
+        if isinstance(page, SourceError):
+            raise page
+        return page
+
+    def tokenize(self, address: str, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...] | None:
+        engine = self._engine(address)
+        if isinstance(engine.tokens, SourceError):
+            raise engine.tokens
+        return engine.tokens if engine.health is not None else None
 
     def _engine(self, address: str) -> FakeEngine:
         if self.down is not None:

@@ -24,6 +24,7 @@ from bot.ports import (
     Node,
     Pod,
     Revision,
+    Sample,
     Series,
     Sources,
     Workload,
@@ -155,8 +156,27 @@ class OnceEngines:
     def models(self, address: str) -> tuple[Mapping[str, Any], ...] | None:
         return self._once.ask(lambda: self._engines.models(address), "models", address)
 
-    def complete(self, address: str, model: str, *, timeout_seconds: float) -> Completion:
-        call = self._engines.complete
-        return self._once.ask(
-            lambda: call(address, model, timeout_seconds=timeout_seconds), "complete", address, model, timeout_seconds
-        )
+    def complete(
+        self,
+        address: str,
+        model: str,
+        *,
+        timeout_seconds: float,
+        prompt: str = "1",
+        max_tokens: int = 1,
+        logprobs: bool = False,
+    ) -> Completion:
+        def ask() -> Completion:
+            return self._engines.complete(
+                address, model, timeout_seconds=timeout_seconds, prompt=prompt, max_tokens=max_tokens, logprobs=logprobs
+            )
+
+        return self._once.ask(ask, "complete", address, model, timeout_seconds, prompt, max_tokens, logprobs)
+
+    def metrics(self, address: str) -> tuple[Sample, ...] | None:
+        """Asked each time: whoever asks twice wants to see what has moved."""
+        return self._engines.metrics(address)
+
+    def tokenize(self, address: str, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...] | None:
+        key = tuple(tuple(sorted(message.items())) for message in messages)
+        return self._once.ask(lambda: self._engines.tokenize(address, model, messages), "tokenize", address, model, key)

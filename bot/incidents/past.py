@@ -14,6 +14,7 @@ from bot.ports import (
     Node,
     Pod,
     Revision,
+    Sample,
     SourceError,
     Sources,
     Workload,
@@ -104,5 +105,20 @@ class _NoPastEngines(_NoPast):
     def models(self, address: str) -> tuple[Mapping[str, Any], ...] | None:
         self._refuse()
 
-    def complete(self, address: str, model: str, *, timeout_seconds: float) -> Completion:
+    def complete(
+        self,
+        address: str,
+        model: str,
+        *,
+        timeout_seconds: float,
+        prompt: str = "1",
+        max_tokens: int = 1,
+        logprobs: bool = False,
+    ) -> Completion:
+        self._refuse()
+
+    def metrics(self, address: str) -> tuple[Sample, ...] | None:
+        self._refuse()
+
+    def tokenize(self, address: str, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...] | None:
         self._refuse()

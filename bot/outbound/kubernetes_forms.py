@@ -107,6 +107,7 @@ class Terminated(BaseModel):
     reason: _Text = ""
     message: _Text = ""
     exitCode: int
+    startedAt: datetime | None = None
     finishedAt: datetime | None = None
 
 
@@ -120,6 +121,7 @@ class ContainerStatus(BaseModel):
     name: str
     ready: bool = False
     restartCount: int = 0
+    imageID: _Text = ""
     state: State = State()
     lastState: State = State()
 
@@ -145,6 +147,7 @@ class PodStatus(BaseModel):
     podIP: _Text = ""
     conditions: _List[Condition] = []
     containerStatuses: _List[ContainerStatus] = []
+    initContainerStatuses: _List[ContainerStatus] = []
 
 
 class Pod(BaseModel):

@@ -42,7 +42,7 @@ def pod(raw: Mapping[str, Any]) -> Pod:
     ready, scheduled = conditions.get("Ready"), conditions.get("PodScheduled")
     is_ready = ready is not None and ready.true
     waits_for_room = scheduled is not None and not scheduled.true and scheduled.reason == "Unschedulable"
-    statuses = {status.name: status for status in found.status.containerStatuses}
+    statuses = {s.name: s for s in (*found.status.containerStatuses, *found.status.initContainerStatuses)}
     controller = meta.controller
     return Pod(
         namespace=meta.namespace,
@@ -62,6 +62,7 @@ def pod(raw: Mapping[str, Any]) -> Pod:
         containers=tuple(_container(spec, statuses.get(spec.name)) for spec in found.spec.containers),
         uid=meta.uid,
         emptydirs=tuple(v.name for v in found.spec.volumes if v.emptyDir and v.emptyDir.medium != "Memory"),
+        init_containers=tuple(_container(spec, statuses.get(spec.name)) for spec in found.spec.initContainers),
     )
 
 
@@ -78,13 +79,14 @@ def _container(spec: forms.ContainerSpec, status: forms.ContainerStatus | None) 
         restart_count=status.restartCount if status else 0,
         state=_state(status.state) if status else None,
         last_state=_state(status.lastState) if status else None,
+        image_id=status.imageID if status else "",
     )
 
 
 def _state(state: forms.State) -> ContainerState | None:
     if state.terminated is not None:
         end = state.terminated
-        return ContainerState("terminated", end.reason, end.message, end.exitCode, end.finishedAt)
+        return ContainerState("terminated", end.reason, end.message, end.exitCode, end.finishedAt, end.startedAt)
     if state.running is not None:
         return ContainerState("running", at=state.running.startedAt)
     if state.waiting is not None:

@@ -4,17 +4,20 @@
 """
 
 import ipaddress
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import requests
 import urllib3
+from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel, ValidationError
 
 from bot.outbound.bounded import TooLong, TooSlow, gather
 from bot.outbound.json_http import Reply, session
-from bot.ports import Completion, SourceError
+from bot.ports import Completion, Sample, SourceError
 
 # A model list is a few kB, a one-token completion less. What is longer is not vLLM.
 BODY_LIMIT_BYTES = 1024 * 1024
@@ -32,12 +35,21 @@ class _Models(BaseModel):
     data: list[dict[str, Any]]
 
 
+class _Logprobs(BaseModel):
+    token_logprobs: list[float | None] = []
+
+
 class _Choice(BaseModel):
     text: str
+    logprobs: _Logprobs | None = None
 
 
 class _Completed(BaseModel):
     choices: list[_Choice]
+
+
+class _Tokenized(BaseModel):
+    tokens: list[int]
 
 
 class VllmHttp:
@@ -64,8 +76,19 @@ class VllmHttp:
         reply = self._ask("GET", address, "/v1/models")
         return None if reply is None else tuple(self._parsed(_Models, address, "/v1/models", reply).data)
 
-    def complete(self, address: str, model: str, *, timeout_seconds: float) -> Completion:
-        question = {"model": model, "prompt": "1", "max_tokens": 1, "temperature": 0}
+    def complete(
+        self,
+        address: str,
+        model: str,
+        *,
+        timeout_seconds: float,
+        prompt: str = "1",
+        max_tokens: int = 1,
+        logprobs: bool = False,
+    ) -> Completion:
+        question: dict[str, Any] = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
+        if logprobs:
+            question["logprobs"] = 1
         start = time.monotonic()
         reply = self._ask("POST", address, "/v1/completions", body=question, timeout_seconds=timeout_seconds)
         seconds = time.monotonic() - start
@@ -73,11 +96,33 @@ class VllmHttp:
             return Completion(ok=False, status=None, seconds=seconds, text="")
         try:
             if reply.status == 200:
-                text = "".join(choice.text for choice in _Completed.model_validate(reply.json()).choices)
-                return Completion(ok=True, status=200, seconds=seconds, text=text[:_TEXT_LIMIT])
+                return _completed(_Completed.model_validate(reply.json()), seconds)
         except (ValidationError, ValueError):
             pass  # a 200 that completes nothing: shown as what it is
         return Completion(ok=False, status=reply.status, seconds=seconds, text=_excerpt(reply.body))
+
+    def metrics(self, address: str) -> tuple[Sample, ...] | None:
+        """None: nobody listens, or it did not say in time."""
+        reply = self._ask("GET", address, "/metrics")
+        if reply is None:
+            return None
+        now = datetime.now(UTC)
+        try:
+            if reply.status != 200:
+                raise ValueError(reply.status)
+            families = text_string_to_metric_families(reply.body.decode())
+            return tuple(
+                Sample({**s.labels, "__name__": s.name}, float(s.value), now) for f in families for s in f.samples
+            )
+        except ValueError as error:
+            why = f"{address}/metrics answered {reply.status} with something that Prometheus would not understand"
+            raise SourceError("vLLM", why, "Is that really vLLM's port?", retryable=reply.status >= 500) from error
+
+    def tokenize(self, address: str, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...] | None:
+        """None: nobody listens, or it did not say in time. Without a chat template the server refuses."""
+        question = {"model": model, "messages": list(messages), "add_generation_prompt": True}
+        reply = self._ask("POST", address, "/tokenize", body=question)
+        return None if reply is None else tuple(self._parsed(_Tokenized, address, "/tokenize", reply).tokens)
 
     def _ask(
         self, method: str, address: str, path: str, *, body: Any = None, timeout_seconds: float | None = None
@@ -111,6 +156,13 @@ class VllmHttp:
         except (ValidationError, ValueError) as error:
             why = f"{address}{path} answered {reply.status}: {_excerpt(reply.body) or '(an empty body)'}"
             raise SourceError("vLLM", why, "Is that really vLLM's port?", retryable=reply.status >= 500) from error
+
+
+def _completed(found: _Completed, seconds: float) -> Completion:
+    text = "".join(choice.text for choice in found.choices)[:_TEXT_LIMIT]
+    asked = [choice.logprobs.token_logprobs for choice in found.choices if choice.logprobs is not None]
+    logprobs = tuple(p if p is None or math.isfinite(p) else None for one in asked for p in one) if asked else None
+    return Completion(ok=True, status=200, seconds=seconds, text=text, logprobs=logprobs)
 
 
 def _base(address: str) -> str:

@@ -14,6 +14,10 @@ RUNNING = "vllm:num_requests_running"
 FINISHED = "vllm:request_success_total"  # for whatever reason they finished; a client's disconnect is not counted
 PREEMPTIONS = "vllm:num_preemptions_total"
 CACHE_CONFIG = "vllm:cache_config_info"
+SLEEP_STATE = "vllm:engine_sleep_state"  # since 0.11
+REJECTIONS = "vllm:admission_rejections_total"  # since 0.32; has no engine label
+CORRUPTED = "vllm:corrupted_requests_total"  # only with VLLM_COMPUTE_NANS_IN_LOGITS=1
+HTTP_REQUESTS = "http_requests_total"  # /health and /metrics are not counted in it
 TTFT = "vllm:time_to_first_token_seconds"
 E2E = "vllm:e2e_request_latency_seconds"
 QUEUE_TIME = "vllm:request_queue_time_seconds"

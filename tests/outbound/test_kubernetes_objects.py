@@ -58,6 +58,22 @@ def test_exit_code_zero_is_a_code_not_an_absence():
     assert container.state is not None and container.state.exit_code == 0
 
 
+def test_what_was_really_pulled_and_how_long_a_run_took_are_kept():
+    ended = {"exitCode": 1, "startedAt": AT, "finishedAt": AT}
+    vllm = {"name": "vllm", "imageID": "docker.io/vllm/vllm-openai@sha256:abc", "lastState": {"terminated": ended}}
+    (container,) = objects.pod(pod(status={"containerStatuses": [vllm]})).containers
+    assert container.image_id == "docker.io/vllm/vllm-openai@sha256:abc"
+    assert container.last_state is not None and container.last_state.started_at == WHEN
+
+
+def test_init_containers_are_told_apart_from_those_that_serve():
+    fetch = {"name": "fetch", "restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    raw = pod({"containers": [{"name": "vllm"}], "initContainers": [{"name": "fetch"}]})
+    found = objects.pod({**raw, "status": {"initContainerStatuses": [fetch]}})
+    assert [c.name for c in found.containers] == ["vllm"]
+    assert [(c.name, c.restart_count) for c in found.init_containers] == [("fetch", 4)]
+
+
 def test_environment_from_elsewhere_is_not_known_and_an_empty_one_is_empty():
     env = [
         {"name": "PLAIN", "value": "1"},

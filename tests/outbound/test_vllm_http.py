@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 
 from bot.outbound.vllm_http import VllmHttp
-from bot.ports import Completion, Engines, SourceError
+from bot.ports import Completion, Engines, Sample, SourceError
 from sandbox.addresses import free_port
-from tests.fakes import FakeEngine, FakeEngines
+from tests.fakes import NOW, FakeEngine, FakeEngines
 from tests.outbound.servers import Answering, Asked, Says, Silence, Trickle, server
 
 ENDPOINTS = json.loads((Path(__file__).parent.parent / "payloads" / "vllm-endpoints.json").read_text())
 MODELS = [{"id": "chat", "max_model_len": 16384}]
+PAGE = 'vllm:num_requests_running{engine="0",model_name="chat"} 7.0\n'
+HELLO = [{"role": "user", "content": "hello"}]
 
 
 def address(url: str) -> str:
@@ -28,6 +30,10 @@ def vllm(asked: Asked) -> Says:
         return Says({"object": "list", "data": MODELS})
     if asked.path == "/v1/completions":
         return Says({"choices": [{"text": "1", "finish_reason": "length"}]})
+    if asked.path == "/metrics":
+        return Says(PAGE)
+    if asked.path == "/tokenize":
+        return Says({"count": 3, "max_model_len": 16384, "tokens": [1, 2, 3], "token_strs": None})
     return Says({"detail": "Not Found"}, 404)
 
 
@@ -37,7 +43,12 @@ def vllm(asked: Asked) -> Says:
 @pytest.fixture(params=["fake", "real"])
 def engines_and_address(request) -> "tuple[Engines, str]":
     if request.param == "fake":
-        engine = FakeEngine(models=tuple(MODELS), completion=Completion(ok=True, status=200, seconds=0.01, text="1"))
+        labels = {"__name__": "vllm:num_requests_running", "engine": "0", "model_name": "chat"}
+        engine = FakeEngine(
+            models=tuple(MODELS),
+            completion=Completion(ok=True, status=200, seconds=0.01, text="1"),
+            pages=[(Sample(labels, 7.0, NOW),)],
+        )
         yield FakeEngines({"127.9.0.1:8000": engine}), "127.9.0.1:8000"
         return
     with server(vllm) as pod:
@@ -51,6 +62,10 @@ def test_an_engine_that_serves_says_so(engines_and_address):
     assert engines.models(there) == tuple(MODELS)
     completion = engines.complete(there, "chat", timeout_seconds=5)
     assert (completion.ok, completion.status, completion.text) == (True, 200, "1")
+    assert [(s.labels, s.value) for s in engines.metrics(there)] == [
+        ({"__name__": "vllm:num_requests_running", "engine": "0", "model_name": "chat"}, 7.0)
+    ]
+    assert engines.tokenize(there, "chat", HELLO) == (1, 2, 3)
 
 
 def test_where_nobody_listens_nothing_is_known(engines_and_address):
@@ -59,6 +74,8 @@ def test_where_nobody_listens_nothing_is_known(engines_and_address):
     assert engines.health(nobody) is None
     assert engines.version(nobody) is None
     assert engines.models(nobody) is None
+    assert engines.metrics(nobody) is None
+    assert engines.tokenize(nobody, "chat", HELLO) is None
     completion = engines.complete(nobody, "chat", timeout_seconds=1)
     assert (completion.ok, completion.status) == (False, None)
 
@@ -89,6 +106,45 @@ def test_one_token_of_the_model_is_asked_for():
     assert asked[0].path == "/v1/completions"
     question = json.loads(asked[0].body)
     assert (question["model"], question["max_tokens"], question["temperature"]) == ("chat", 1, 0)
+    assert "logprobs" not in question
+
+
+def test_a_longer_answer_with_its_probabilities_may_be_asked_for():
+    told = {"choices": [{"text": " a b", "logprobs": {"token_logprobs": [-0.5, None]}}]}
+
+    def question(vllm: VllmHttp, at: str):
+        return vllm.complete(at, "chat", timeout_seconds=1, prompt="Count", max_tokens=2, logprobs=True)
+
+    completion, asked = ask(lambda _: Says(told), question)
+    sent = json.loads(asked[0].body)
+    assert (sent["prompt"], sent["max_tokens"], sent["logprobs"]) == ("Count", 2, 1)
+    assert completion.logprobs == (-0.5, None)
+
+
+def test_a_page_of_metrics_as_real_vllm_serves_it_is_read_whole():
+    page = (Path(__file__).parent.parent / "payloads" / "vllm-metrics-pressure.txt").read_text()
+    samples, _ = ask(lambda _: Says(page), lambda vllm, at: vllm.metrics(at))
+    found = {s.labels["__name__"]: s.value for s in samples if s.labels.get("engine") == "0"}
+    assert found["vllm:num_requests_waiting"] == 46
+    assert found["vllm:num_preemptions_total"] == 21
+    assert len(samples) == sum(1 for line in page.splitlines() if line and not line.startswith("#"))
+
+
+def test_what_is_no_page_of_metrics_is_said_to_be_none():
+    with pytest.raises(SourceError, match="/metrics answered 404"):
+        ask(lambda _: Says({"detail": "Not Found"}, 404), lambda vllm, at: vllm.metrics(at))
+
+
+def test_a_server_without_a_chat_template_says_so():
+    refusal = {"error": {"message": "default chat template is no longer allowed", "code": 400}}
+    with pytest.raises(SourceError, match="default chat template"):
+        ask(lambda _: Says(refusal, 400), lambda vllm, at: vllm.tokenize(at, "chat", HELLO))
+
+
+def test_a_chat_is_tokenized_as_the_server_would_for_an_answer():
+    _, asked = ask(vllm, lambda vllm, at: vllm.tokenize(at, "chat", HELLO))
+    sent = json.loads(asked[0].body)
+    assert (sent["messages"], sent["add_generation_prompt"]) == (HELLO, True)
 
 
 @pytest.mark.parametrize("answer", [Silence(), Trickle()])
