@@ -28,7 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 # In these one file answers one word; what several need is in the named modules.
 SIBLINGS = {
     "bot.commands": {"request", "dispatch", "context", "words"},
-    "bot.probes": {"asking", "finder", "gpus", "rollouts", "served"},
+    "bot.probes": {"asking", "finder", "gateway", "gpus", "replica_states", "rollouts", "served"},
     "bot.actions": {"contract", "finder", "gitops", "owners"},
     "bot.digests": set(),
 }

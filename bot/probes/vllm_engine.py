@@ -1,0 +1,149 @@
+"""Does each replica work, or does it hang, sleep, load, or is it dead?
+
+From progress counters, not from /health, which stays 200 while an engine hangs.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bot.ports import SourceError, Sources
+from bot.probes.asking import Later
+from bot.probes.gateway import Gateway, gateway_of
+from bot.probes.replica_states import Replica, Replicas, ReplicaState, replica_states
+from bot.probes.served import selector_of, service_of
+
+# Of the window: two minutes of five. A step of a large model takes a second; compiling for a new shape, half a minute.
+_STILL_SHARE = 0.4
+_NAMED = 3
+
+
+class Params(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    service: str
+    # With work and without a step for so long, an engine hangs. Default: two fifths of the window (2 of 5 minutes).
+    still_seconds: Annotated[float, Field(gt=0)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Replicas by state. hung, asleep and dead are None, not 0, while some replica's state is unclear."""
+
+    replicas: int | None = None
+    working: int | None = None
+    saturated: int | None = None  # they work, and requests wait all the time
+    idle: int | None = None
+    hung: int | None = None  # they have work, and make no step
+    asleep: int | None = None
+    dead: int | None = None  # the container runs, and nobody answers in it any more
+    unclear: int | None = None
+    loading: int | None = None
+    pending: int | None = None  # not started yet: no node, no image
+    crashed: int | None = None
+    hung_pod: str | None = None  # the first of them, for an action
+    hung_pods: str | None = None
+    hung_requests: int | None = None  # that run or wait there
+    hung_seconds: float | None = None  # the longest
+    asleep_pod: str | None = None
+    asleep_pods: str | None = None
+    asleep_requests: int | None = None
+    dead_pod: str | None = None
+    dead_pods: str | None = None
+    dead_why: str | None = None
+    loading_pods: str | None = None
+    loading_seconds: float | None = None  # the longest
+    cold_start_seconds: float | None = None  # what fleet.yaml says is usual
+    arriving_per_second: float | None = None  # at the router, where one is known
+    missing: str | None = None
+
+
+def observe(params: Params, sources: Sources) -> Reading:
+    service = service_of(sources, params.service)
+    limit = params.still_seconds or _STILL_SHARE * sources.window_seconds
+    arriving = Later(lambda: gateway_of(sources, service, selector_of(sources, service)))
+    found = replica_states(sources, service, limit)
+    if not found.all:
+        why = found.missing or "it has no pods that run vLLM"
+        return Reading(replicas=0 if found.missing is None else None, missing=why)
+    return _told(found, service.cold_start_seconds, _demand(arriving), sources.now)
+
+
+def _demand(asked: Later[Gateway]) -> float | None:
+    try:
+        return asked.get().arriving_per_second
+    except SourceError:
+        return None
+
+
+def _told(found: Replicas, cold_start_seconds: float, arriving: float | None, now: datetime) -> Reading:
+    by_state = {state: [r for r in found.all if r.state is state] for state in ReplicaState}
+    unclear = by_state[ReplicaState.UNCLEAR]
+    sure = not unclear and found.missing is None
+
+    def good(state: ReplicaState) -> int:
+        return len(by_state[state])
+
+    def bad(state: ReplicaState) -> int | None:
+        """What is seen is there; that there is none is only known if all are seen."""
+        return len(by_state[state]) or (0 if sure else None)
+
+    def of_pods(state: ReplicaState) -> int | None:
+        return None if found.missing else good(state)
+
+    hung, asleep = by_state[ReplicaState.HUNG], by_state[ReplicaState.ASLEEP]
+    dead, loading = by_state[ReplicaState.DEAD], by_state[ReplicaState.LOADING]
+    loads = [(now - r.since).total_seconds() for r in loading if r.since is not None]
+    return Reading(
+        replicas=None if found.missing else len(found.all),
+        working=good(ReplicaState.WORKING),
+        saturated=good(ReplicaState.SATURATED),
+        idle=good(ReplicaState.IDLE),
+        hung=bad(ReplicaState.HUNG),
+        asleep=bad(ReplicaState.ASLEEP),
+        dead=bad(ReplicaState.DEAD),
+        unclear=len(unclear),
+        loading=of_pods(ReplicaState.LOADING),
+        pending=of_pods(ReplicaState.PENDING),
+        crashed=of_pods(ReplicaState.CRASHED),
+        hung_pod=_first(hung),
+        hung_pods=_names(hung),
+        hung_requests=_requests(hung),
+        hung_seconds=max((r.still_seconds for r in hung), default=None),
+        asleep_pod=_first(asleep),
+        asleep_pods=_names(asleep),
+        asleep_requests=_requests(asleep),
+        dead_pod=_first(dead),
+        dead_pods=_names(dead),
+        dead_why=next((r.why for r in dead if r.why), None),
+        loading_pods=_names(loading),
+        loading_seconds=max(loads, default=None),
+        cold_start_seconds=cold_start_seconds,
+        arriving_per_second=arriving,
+        missing=_missing(unclear, found.missing),
+    )
+
+
+def _first(replicas: Sequence[Replica]) -> str | None:
+    return replicas[0].name if replicas else None
+
+
+def _names(replicas: Sequence[Replica]) -> str | None:
+    if not replicas:
+        return None
+    more = f" and {len(replicas) - _NAMED} more" if len(replicas) > _NAMED else ""
+    return ", ".join(r.name for r in replicas[:_NAMED]) + more
+
+
+def _requests(replicas: Iterable[Replica]) -> int | None:
+    numbers = [r.running + r.waiting for r in replicas]
+    return sum(numbers) if numbers else None
+
+
+def _missing(unclear: Sequence[Replica], missing: str | None) -> str | None:
+    lines = [f"{r.name}: {r.why}" for r in unclear[:_NAMED]]
+    lines += [f"and {len(unclear) - _NAMED} more"] if len(unclear) > _NAMED else []
+    return "; ".join([*lines, *([missing] if missing else [])]) or None
