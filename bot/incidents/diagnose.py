@@ -24,7 +24,7 @@ from bot.incidents.recorder import Recorder
 from bot.ports import SourceError, Sources
 from bot.probes.finder import probe
 from bot.probes.served import selector_of
-from bot.runbook.schema import Runbook, Step
+from bot.runbook.schema import Runbook, Signal, Step
 from bot.runbook.words import filled, names_in
 
 log = logging.getLogger(__name__)
@@ -40,18 +40,27 @@ class Diagnosis:
     findings: tuple[Finding, ...]
 
 
-def diagnose(runbook: Runbook, target: Target, began: datetime, sources: Sources, pool: Executor) -> Diagnosis:
+def diagnose(
+    runbook: Runbook,
+    target: Target,
+    began: datetime,
+    sources: Sources,
+    pool: Executor,
+    *,
+    alert_names: Sequence[str] = (),
+) -> Diagnosis:
     """`pool` is bounded and shared by all rounds. A step without an answer by its deadline is an error, and the round
     goes on: a thread cannot be stopped, but every adapter has its own deadline, so it ends by itself."""
     sources = asked_once(sources)
     words = Words(target, began, sources)
     begun = time.monotonic()
+    about = runbook.signal_for(alert_names)
     # A pool's threads inherit nothing, and the log's incident id is wanted there, too.
-    signal = pool.submit(contextvars.copy_context().run, _signal, runbook, words, sources)
+    signal = pool.submit(contextvars.copy_context().run, _signal, about, words, sources)
     asked = [(s, pool.submit(contextvars.copy_context().run, _observe, s, words, sources)) for s in runbook.steps]
     observations = tuple(_awaited(step, future, begun) for step, future in asked)
     findings = judge(runbook, observations, words.simple)
-    return Diagnosis(_signal_awaited(runbook, words, signal, begun), observations, findings)
+    return Diagnosis(_signal_awaited(about, words, signal, begun), observations, findings)
 
 
 class Diagnoser:
@@ -77,7 +86,8 @@ class Diagnoser:
             known = ", ".join(sorted(self._runbooks)) or "none"
             error = f"there is no runbook {round.runbook!r} any more; there is {known}"
             return replace(round, started_at=started, ended_at=started, error=error)
-        found = diagnose(runbook, incident.target, incident.began_at, self._world(round, started), self._pool)
+        sources, names = self._world(round, started), incident.alert_names
+        found = diagnose(runbook, incident.target, incident.began_at, sources, self._pool, alert_names=names)
         return replace(
             round,
             started_at=started,
@@ -90,20 +100,24 @@ class Diagnoser:
 
     def signal_now(self, incident: Incident, sources: Sources) -> SignalReading | None:
         """The incident's triggering signal, beside any round. None if its runbook names none."""
-        runbook = self._runbooks.get(incident.runbook or "")
-        return _signal(runbook, Words(incident.target, incident.began_at, sources), sources) if runbook else None
+        signal = self._about(incident.runbook, incident)
+        return _signal(signal, Words(incident.target, incident.began_at, sources), sources)
 
     def history(
         self, incident: Incident, round: Round, start: datetime, end: datetime, step_seconds: float
     ) -> Sequence[tuple[datetime, float]]:
         """The round's signal over time. Raises SourceError."""
-        runbook = self._runbooks.get(round.runbook)
-        if runbook is None or runbook.signal is None:
+        signal = self._about(round.runbook, incident)
+        if signal is None:
             return ()
         sources = self._world(round, self._clock())
         words = Words(incident.target, incident.began_at, sources)
-        given = signals.words_for(runbook.signal, words.for_names(names_in(runbook.signal.query)))
-        return signals.history(runbook.signal, given, sources.metrics, start, end, step_seconds)
+        given = signals.words_for(signal, words.for_names(names_in(signal.query)))
+        return signals.history(signal, given, sources.metrics, start, end, step_seconds)
+
+    def _about(self, runbook: str | None, incident: Incident) -> Signal | None:
+        found = self._runbooks.get(runbook or "")
+        return found.signal_for(incident.alert_names) if found is not None else None
 
     def _world(self, round: Round, now: datetime) -> Sources:
         sources = self._sources(now)
@@ -225,8 +239,7 @@ def _value(value: Any) -> Any:
 # ---------------------------------------------------------------------------------------------- the signal
 
 
-def _signal(runbook: Runbook, words: Words, sources: Sources) -> SignalReading | None:
-    signal = runbook.signal
+def _signal(signal: Signal | None, words: Words, sources: Sources) -> SignalReading | None:
     if signal is None:
         return None
     names = names_in([signal.query, signal.traffic or ""])
@@ -234,15 +247,14 @@ def _signal(runbook: Runbook, words: Words, sources: Sources) -> SignalReading |
 
 
 def _signal_awaited(
-    runbook: Runbook, words: Words, future: Future[SignalReading | None], begun: float
+    signal: Signal | None, words: Words, future: Future[SignalReading | None], begun: float
 ) -> SignalReading | None:
-    signal = runbook.signal
-    if signal is None:
-        return None
     try:
         return future.result(timeout=max(0.0, begun + SIGNAL_TIMEOUT_SECONDS - time.monotonic()))
     except LateError:
         future.cancel()
+        if signal is None:
+            return None
         error = f"did not answer within {SIGNAL_TIMEOUT_SECONDS:g} s"
         threshold = signals.threshold_of(signal, words.simple)
         return SignalReading(signal.name, signal.unit, threshold, signal.direction, None, error=error)

@@ -99,7 +99,9 @@ _Found = Iterator[tuple[Place, str]]
 
 def _of_runbook(runbook: Runbook, promql: PromQL | None) -> _Found:
     if runbook.signal is not None:
-        yield from _of_signal(runbook.signal, promql)
+        yield from _of_signal(("signal",), runbook.signal, promql)
+    for index, other in enumerate(runbook.other_signals):
+        yield from _of_signal(("other_signals", index), other, promql)
     for index, step in enumerate(runbook.steps):
         yield from _of_step(("steps", index), step, promql)
     kinds, unsure = _kinds(runbook)
@@ -108,15 +110,15 @@ def _of_runbook(runbook: Runbook, promql: PromQL | None) -> _Found:
     yield from _circles(runbook)
 
 
-def _of_signal(signal: Signal, promql: PromQL | None) -> _Found:
+def _of_signal(place: Place, signal: Signal, promql: PromQL | None) -> _Found:
     for field in ("query", "traffic"):
         query = getattr(signal, field)
         if query is not None:
-            yield from _of_query(("signal", field), query, promql)
+            yield from _of_query((*place, field), query, promql)
     if isinstance(signal.threshold, str):
-        yield from _of_words(("signal", "threshold"), signal.threshold)
+        yield from _of_words((*place, "threshold"), signal.threshold)
         if not signal.threshold.startswith("$"):
-            yield ("signal", "threshold"), f"{signal.threshold!r} is neither a number nor $slo.…"
+            yield (*place, "threshold"), f"{signal.threshold!r} is neither a number nor $slo.…"
 
 
 def _of_query(place: Place, query: str, promql: PromQL | None) -> _Found:

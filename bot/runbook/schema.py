@@ -1,7 +1,7 @@
 """A runbook as its author writes it: which alerts, which questions, which conclusions, which suggestions."""
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -42,6 +42,13 @@ class Signal(_Strict):
     direction: Literal["above", "below"] = "above"
     window_seconds: Annotated[float, Field(gt=0)] | None = None  # default: the setting
     traffic: str | None = None  # PromQL of the load; *helped* needs 80 % of the traffic of before
+
+
+class AlertSignal(Signal):
+    """What incidents are about that one of these alerts opened, where the runbook's `signal` would be beside the
+    point: time per output token, not to the first one."""
+
+    alerts: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class Step(_Strict):
@@ -85,6 +92,7 @@ class Runbook(_Strict):
     symptoms: str
     match: Annotated[tuple[LabelMatch, ...], Field(min_length=1)]
     signal: Signal | None = None
+    other_signals: tuple[AlertSignal, ...] = ()
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
     rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
     name: str = ""  # the file's name; filled in by loading
@@ -96,6 +104,11 @@ class Runbook(_Strict):
         if twice := sorted({i for i in ids if ids.count(i) > 1}):
             raise ValueError(f"id used twice: {', '.join(twice)}")
         return items
+
+    def signal_for(self, alert_names: Sequence[str]) -> Signal | None:
+        """Of an incident: its first alert decides, so that the number stays the same while others join."""
+        first = next(iter(alert_names), None)
+        return next((other for other in self.other_signals if first in other.alerts), self.signal)
 
     def matches(self, labels: Mapping[str, str]) -> int:
         """How many labels the best entry of `match` asks for and finds; 0 if none holds. More is more specific."""

@@ -208,6 +208,13 @@ def test_the_signal_is_read_beside_the_steps(busy, pool):
     assert (signal.value, signal.threshold, signal.error) == (138.0, 50.0, None)
 
 
+def test_the_signal_is_that_of_the_alert(busy, pool):
+    other = {**SIGNAL, "name": "Other", "alerts": ["B"]}
+    book = runbook(QUEUE, signal=SIGNAL, other_signals=[other])
+    found = diagnose(book, TARGET, NOW, busy[0], pool, alert_names=("B", "A"))
+    assert found.signal.name == "Other"
+
+
 def test_a_signal_without_a_service_says_what_it_lacks(busy, pool):
     signal = ask(runbook(QUEUE, signal=SIGNAL), busy[0], pool, Target()).signal
     assert signal.value is None and "$selector" in signal.error
@@ -309,6 +316,17 @@ def test_the_signals_history_is_there_for_the_graph(busy, pool):
     points = found.history(incident(), due(), NOW - timedelta(minutes=15), NOW, 15)
     assert [value for _, value in points] == [1.0, 2.0, 138.0]
     assert diagnoser(sources, pool, one=runbook(QUEUE)).history(incident(), due(), NOW, NOW, 15) == ()
+
+
+def test_the_signal_can_be_read_beside_any_round(busy, pool):
+    sources, cluster, _ = busy
+    sources.metrics.answers |= {
+        "sum(vllm:num_requests_waiting": 138.0,
+        "num_requests_running": by_pod(cluster, 1, 1, 1),
+    }
+    found = diagnoser(sources, pool, one=runbook(QUEUE, signal=SIGNAL))
+    assert found.signal_now(incident(), sources).value == 138.0
+    assert found.signal_now(replace(incident(), runbook=None), sources) is None
 
 
 # --- how long it takes

@@ -48,6 +48,8 @@ GOOD = textwrap.dedent(
     """
 )
 
+OTHER_SIGNAL = 'threshold: 50\nother_signals: [{alerts: [A], name: N, query: "x{$sel}", unit: count, threshold: 1}]\n'
+
 
 @pytest.fixture
 def check_text(tmp_path):
@@ -73,6 +75,7 @@ def test_a_right_runbook_has_no_mistakes(check_text):
         ("{$selector})\n", "{$slector})\n", "7:3: no name $slector; did you mean 'selector'?"),
         ("threshold: 50", "threshold: $slo.ttft_p99", "no name $slo.ttft_p99; did you mean 'slo.ttft_p99_seconds'?"),
         ("threshold: 50", "threshold: fifty", "'fifty' is neither a number nor $slo.…"),
+        ("threshold: 50\n", OTHER_SIGNAL, "10:40: no name $sel"),
         ("queue.waiting > 50", "queue.waitin > 50", "23:9: `queue.waitin > 50`: no reading 'queue.waitin'"),
         ("queue.waiting > 50", "queu.waiting > 50", "no step 'queu'; did you mean 'queue'?"),
         ("queue.waiting > 50", "queue.waiting == 'many'", "queue.waiting is a number, and 'many' is a text"),

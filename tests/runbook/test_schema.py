@@ -32,3 +32,13 @@ def test_a_misspelt_key_is_refused():
 
 def test_severities_have_an_order():
     assert Severity.CRITICAL.rank > Severity.WARNING.rank > Severity.INFO.rank
+
+
+def test_the_first_alert_decides_what_an_incident_is_about():
+    signal = {"name": "TTFT", "query": "x", "unit": "seconds", "threshold": 1}
+    other = {**signal, "name": "TPOT", "alerts": ["SlowTokens"]}
+    runbook = Runbook.model_validate({**LEAST, "signal": signal, "other_signals": [other]})
+    assert runbook.signal_for(["SlowTokens", "A"]).name == "TPOT"
+    assert runbook.signal_for(["A", "SlowTokens"]).name == "TTFT"
+    assert runbook.signal_for([]).name == "TTFT"
+    assert Runbook.model_validate(LEAST).signal_for(["A"]) is None
