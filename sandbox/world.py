@@ -1,6 +1,7 @@
 """All parts together. `Ground` is what takes long to start and can be shared: the Kubernetes control plane, the fleet,
 Slack. `World` is one story on it: a namespace with services under load, Prometheus, Alertmanager, and the bot."""
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +46,7 @@ class Ground:
         self.slack = SlackRules(self.local_slack, folder / "slack")
         self.fleet = Fleet(folder / "fleet", self.control_plane.admin_kubeconfig, config)
         self._nodes = nodes
-        self.token_file = Path()
+        self.token_file = folder / "bot-token"  # there once Kubernetes runs
 
     def start(self, say: Callable[[str], None] = lambda _: None) -> Self:
         with ThreadPoolExecutor(2) as pool:
@@ -60,7 +61,7 @@ class Ground:
     def _start_kubernetes(self, say: Callable[[str], None]) -> None:
         self.control_plane.start()
         self.cluster.seed(default_nodes(self._nodes), [])
-        self.token_file = install(self.control_plane)
+        shutil.copy(install(self.control_plane), self.token_file)
         say(f"Kubernetes: API server at {self.control_plane.url}, {self._nodes} GPU nodes")
 
     def _start_slack(self, say: Callable[[str], None]) -> None:

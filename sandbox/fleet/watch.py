@@ -35,15 +35,15 @@ class Inventory:
             self.synced = True
 
     def apply(self, event: str, obj: Object) -> None:
-        """`event` is a watch event's type."""
+        """`event` is a watch event's type. A bookmark (every minute or so) only says how far the watch is."""
+        if event not in ("ADDED", "MODIFIED", "DELETED"):
+            return
         with self._lock:
             uid = obj["metadata"]["uid"]
             if event == "DELETED":
                 self._objects.pop(uid, None)
-            elif event in ("ADDED", "MODIFIED"):
-                self._objects[uid] = obj
             else:
-                return
+                self._objects[uid] = obj
             self.version += 1
 
     def objects(self) -> list[Object]:
