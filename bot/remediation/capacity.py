@@ -87,13 +87,13 @@ def load_per_replica(ref: WorkloadRef, change: CapacityChange, sources: Sources)
     owners = sorted({p.owner for p in pods if p.owner})
     pattern = series.pods_of_replica_set if ref.kind == "Deployment" else series.pods_of_stateful_set
     selector = series.engines(series.pods_matcher({ref.namespace: [pattern(owner) for owner in owners]}))
+    query = " + ".join(f"sum({name}{{{selector}}})" for name in (series.RUNNING, series.WAITING))
     try:
-        counts = [sources.metrics.instant(f"sum({n}{{{selector}}})").number for n in (series.RUNNING, series.WAITING)]
+        requests = sources.metrics.instant(query).number if owners else None
     except SourceError as error:
         return f"load per replica: cannot tell ({error.source} {error.why})"
-    if None in counts or not owners:
+    if requests is None:
         return "load per replica: cannot tell (no data)"
-    requests = sum(c for c in counts if c is not None)
     return f"requests per ready replica {requests / change.ready:.0f} → {requests / after:.0f} if the load stays"
 
 

@@ -1,18 +1,22 @@
 """A change that somebody might approve, looked at from all sides, before it has a number: the reading half.
 
-Everything that decides about a proposal (making it, reviewing it, approving it, beginning it) looks the same way.
+Everything that decides about a proposal (making it, reviewing it, approving it, beginning it) looks the same way. A
+verdict waits for the look, so its questions are asked side by side, and each of them once.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel
 
-from bot.actions.contract import Action
+from bot.actions.contract import Action, Preview
 from bot.actions.finder import find
 from bot.fleet import Service, WorkloadRef
+from bot.incidents.once import asked_once
 from bot.ports import ConflictError, Risk, SourceError, Sources
 from bot.remediation.capacity import blast_radius, cold_start_of, load_per_replica
 from bot.remediation.diff import diff
@@ -62,7 +66,10 @@ class Draft:
         return same and self.aborts == proposal.aborts
 
 
-def drafted(name: str, params: BaseModel, service: str | None, world: World, now: datetime, *, why: str) -> Draft:
+_SIDE_BY_SIDE = 6  # questions to the API server about one workload
+
+
+def drafted(name: str, params: BaseModel, service: str | None, world: World, sources: Sources, *, why: str) -> Draft:
     action = find(name)
     return Draft(
         action=name,
@@ -72,24 +79,45 @@ def drafted(name: str, params: BaseModel, service: str | None, world: World, now
         button=action.button(params),
         by_hand=action.by_hand(params),
         why=why,
-        look=look(action, params, service, world, now),
+        look=look(action, params, service, world, sources),
     )
 
 
 def look_again(proposal: Proposal, world: World, now: datetime) -> Look:
     action = find(proposal.action)
-    return look(action, action.Params.model_validate(dict(proposal.params)), proposal.service, world, now)
+    params = action.Params.model_validate(dict(proposal.params))
+    return look(action, params, proposal.service, world, world.sources(now))
 
 
-def look(action: Action, params: BaseModel, service_name: str | None, world: World, now: datetime) -> Look:
-    sources = world.sources(now)
+def look(action: Action, params: BaseModel, service_name: str | None, world: World, sources: Sources) -> Look:
     service = world.fleet.service(service_name) if service_name else None
+    once = asked_once(sources)
     try:
-        return _looked(action, params, service, sources, world)
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            ask_ahead(_workload(params), once, pool)
+            preview = pool.submit(action.preview, params, once, world.controls)
+            seen = _looked(action, params, service, once, world)
     except ConflictError as error:
         return Look(drift=error.why)
     except SourceError as error:
         return Look(unreadable=str(error), retryable=error.retryable)
+    return _with_preview(seen, preview)
+
+
+def ask_ahead(ref: WorkloadRef | None, once: Sources, pool: ThreadPoolExecutor) -> None:
+    """What will be asked about a workload anyway, all at the same time. `once` remembers answers and errors."""
+    cluster = once.cluster
+    if ref is None:
+        return
+
+    def quietly(question: Callable[..., object], *args: object) -> None:
+        with contextlib.suppress(SourceError):
+            question(*args)
+
+    for question in (cluster.workload, cluster.pods_of, cluster.autoscaler_of):
+        pool.submit(quietly, question, ref)
+    for general in (cluster.free_gpus, cluster.nodes):
+        pool.submit(quietly, general)
 
 
 def _looked(action: Action, params: BaseModel, service: Service | None, sources: Sources, world: World) -> Look:
@@ -101,20 +129,23 @@ def _looked(action: Action, params: BaseModel, service: Service | None, sources:
     if ref is not None and start is not None:
         free = sum(sources.cluster.free_gpus().values()) if change.gpus_needed else None
         words = blast_radius(ref.name, change, start, free_gpus=free, load=load_per_replica(ref, change, sources))
-    seen = Look(
+    return Look(
         objections=objections,
         blast_radius=words,
         facts=_facts(params, change.lost, service, sources, world),
         cold_start_seconds=start.seconds if start else 0.0,
         waves=change.waves,
     )
+
+
+def _with_preview(seen: Look, asked: Future[Preview]) -> Look:
     try:
-        preview = action.preview(params, sources, world.controls)
+        preview = asked.result()
     except ConflictError as error:
         return replace(seen, drift=error.why)
     except SourceError as error:
         # What is objected to (the workload is gone) usually cannot be tried either: the objection says it better.
-        return seen if objections else replace(seen, unreadable=str(error), retryable=error.retryable)
+        return seen if seen.objections else replace(seen, unreadable=str(error), retryable=error.retryable)
     return replace(seen, diff=diff(preview.change), before=preview.before)
 
 

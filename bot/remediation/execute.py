@@ -162,7 +162,6 @@ class _Run:
         self._move("applied", self._moves.applied, applied.value, detail, at)
         if plan.is_undo:
             # Whether taking something back helps is not the question; whether it is back is.
-            self._move("ask round", self._moves.ask_round, at)
             self._close(applied, None, f"undone: {plain(detail)}", at)
             return
         if applied is Applied.PARTLY:

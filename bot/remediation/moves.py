@@ -31,7 +31,7 @@ class Moves:
         if proposal.state is not ProposalState.APPROVED:
             return {"go": False}
         if reasons := self._against(tx, proposal, look, now):
-            self._refuse(tx, proposal, "; ".join(reasons), now, drift=bool(look["drift"]))
+            self._refuse(tx, proposal, "; ".join(reasons), now)
             return {"go": False}
         tx.save_proposal(replace(proposal, state=ProposalState.RUNNING, started_at=now))
         audit(tx, now, "bot", "execution.started", proposal, params=dict(proposal.params))
@@ -55,11 +55,11 @@ class Moves:
         facts = Facts(**{**look["facts"], "nodes_out": tuple(look["facts"]["nodes_out"])})
         return guard.reasons(proposal, facts, rows_for(tx, now), self._world.limits, now)
 
-    def _refuse(self, tx: RemediationTx, proposal: Proposal, reason: str, now: datetime, *, drift: bool) -> None:
+    def _refuse(self, tx: RemediationTx, proposal: Proposal, reason: str, now: datetime) -> None:
         reason = reason.rstrip(".")
         tx.save_proposal(replace(proposal, state=ProposalState.REFUSED, refusal=reason, ended_at=now))
         audit(tx, now, "bot", "execution.refused", proposal, reason=reason)
-        if drift:
+        if incident_is_over(tx, proposal) is None:
             ask_round(tx, proposal, now)  # what may be done now?
         tx.show(proposal.incident)
 
@@ -108,6 +108,8 @@ class Moves:
         )
         tx.save_proposal(ended)
         audit(tx, now, "bot", "execution.ended", proposal, applied=applied, helped=helped, outcome=outcome)
+        if ended.helped is not Helped.YES and not self._world.rules.dry_run:
+            ask_round(tx, proposal, now)  # what else may be done, now that nothing runs?
         tx.show(proposal.incident)
         return None
 
@@ -116,7 +118,7 @@ class Moves:
         proposal, now = _found(tx, proposal_id), time_of(at)
         why = plain(why).rstrip(".")
         if proposal.state is ProposalState.APPROVED:
-            self._refuse(tx, proposal, why, now, drift=False)
+            self._refuse(tx, proposal, why, now)
         elif proposal.state is ProposalState.RUNNING:
             known = Applied(applied) if applied else proposal.applied
             self._end(tx, replace(proposal, state=ProposalState.FAILED, applied=known, outcome=why), "failed", now)
@@ -127,7 +129,7 @@ class Moves:
         proposal, now = _found(tx, proposal_id), time_of(at)
         why = plain(why).rstrip(".")
         if proposal.state is ProposalState.APPROVED:
-            self._refuse(tx, proposal, why, now, drift=False)
+            self._refuse(tx, proposal, why, now)
         elif proposal.state is ProposalState.RUNNING:
             self._end(tx, replace(proposal, state=ProposalState.INTERRUPTED, outcome=why), "interrupted", now)
         return None

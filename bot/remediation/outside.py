@@ -43,7 +43,6 @@ class Outside:
         return {
             "now": now.timestamp(),
             "blocked": list(seen.blocked),
-            "drift": seen.drift is not None,
             "retryable": seen.unreadable is not None and seen.retryable,
             "facts": {**asdict(seen.facts), "nodes_out": list(seen.facts.nodes_out)} if seen.facts else None,
             "cold_start": seen.cold_start_seconds,

@@ -5,6 +5,7 @@ cannot be offered is said with the reason and the command. Reading comes first, 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -16,15 +17,17 @@ from bot.actions.finder import UnknownActionError, find
 from bot.audit import AuditEntry
 from bot.incidents.incident import Incident, IncidentState, Round, Target
 from bot.incidents.judge import Finding, Verdict
-from bot.ports import SourceError
+from bot.incidents.once import asked_once
+from bot.ports import SourceError, Sources
 from bot.remediation import guard
 from bot.remediation.checks import rows_for
-from bot.remediation.draft import Draft, as_proposal, drafted
+from bot.remediation.draft import Draft, as_proposal, ask_ahead, drafted
 from bot.remediation.proposal import Manual, Proposal, ProposalState, RemediationTx
 from bot.remediation.world import World
 from bot.report import mention
 from bot.runbook.schema import Suggestion
 
+_SIDE_BY_SIDE = 8
 _UNDER_WAY = (ProposalState.PENDING, ProposalState.APPROVED, ProposalState.RUNNING)
 
 
@@ -63,9 +66,10 @@ class Propose:
         """`/vllm propose`. Raises ValueError with the reason; SourceError if the cluster could not be asked."""
         if not self._world.rules.enabled:
             raise ValueError(_SWITCHED_OFF)
-        params = _absolute(action, with_, aim or aim_of(incident.target), self._world, now)
+        sources = self._world.sources(now)
+        params = _absolute(action, with_, aim or aim_of(incident.target), sources)
         service = incident.target.service if aim is None else aim.service
-        draft = drafted(action, params, service, self._world, now, why=f"asked for by {user}")
+        draft = drafted(action, params, service, self._world, sources, why=f"asked for by {user}")
         return self._made(draft, incident.number, service, user, now)
 
     def undo(self, proposal_id: str, user: str, now: datetime) -> Proposal:
@@ -95,7 +99,7 @@ class Propose:
         if params is None:
             raise ValueError(f"{done.action} has no way back: {done.description}")
         why = f"takes back {done.id} ({done.button})"
-        draft = drafted(done.action, params, done.service, self._world, now, why=why)
+        draft = drafted(done.action, params, done.service, self._world, self._world.sources(now), why=why)
         if aborts:
             draft = replace(draft, aborts=done.id, description=f"Abort {done.id} ({done.button}). {draft.description}")
         else:
@@ -117,24 +121,33 @@ class Propose:
     # ------------------------------------------------------------------------------------- a round's suggestions
 
     def _offers(self, incident: Incident, round: Round, now: datetime) -> _Offers:
+        kept = {f.rule for f in round.findings if f.verdict is Verdict.INCONCLUSIVE}
+        confirmed = [f for f in round.findings if f.verdict is Verdict.CONFIRMED and f.suppressed_by is None]
+        suggested = [(finding, suggestion) for finding in confirmed for suggestion in finding.suggest]
         drafts: list[Draft] = []
         manuals: list[Manual] = []
-        kept = {f.rule for f in round.findings if f.verdict is Verdict.INCONCLUSIVE}
-        for finding in round.findings:
-            if finding.verdict is not Verdict.CONFIRMED or finding.suppressed_by is not None:
+        for (finding, _), offer in zip(suggested, self._looked_at(incident, suggested, now), strict=True):
+            if isinstance(offer, Draft):
+                drafts += [] if any(_same(offer, d) for d in drafts) else [offer]
                 continue
-            for suggestion in finding.suggest:
-                offer = self._offer(incident, finding, suggestion, now)
-                if isinstance(offer, Draft):
-                    drafts += [] if any(_same(offer, d) for d in drafts) else [offer]
-                    continue
-                manual, certain = offer
-                manuals.append(manual)
-                kept |= set() if certain else {finding.rule}
+            manual, certain = offer
+            manuals.append(manual)
+            kept |= set() if certain else {finding.rule}
         return _Offers(tuple(drafts), tuple(manuals), frozenset(kept))
 
+    def _looked_at(
+        self, incident: Incident, suggested: Sequence[tuple[Finding, Suggestion]], now: datetime
+    ) -> list[Draft | tuple[Manual, bool]]:
+        """Side by side: the verdict waits for it. They mostly ask the same, so each question is asked once."""
+        if not suggested:
+            return []
+        once = asked_once(self._world.sources(now))
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            ask_ahead(incident.target.workload, once, pool)
+            return list(pool.map(lambda pair: self._offer(incident, pair[0], pair[1], once), suggested))
+
     def _offer(
-        self, incident: Incident, finding: Finding, suggestion: Suggestion, now: datetime
+        self, incident: Incident, finding: Finding, suggestion: Suggestion, sources: Sources
     ) -> Draft | tuple[Manual, bool]:
         """A draft, or what to do by hand; then True if that is certain, not only because a source did not answer."""
 
@@ -145,13 +158,13 @@ class Propose:
         if not self._world.rules.enabled:
             return manual(_SWITCHED_OFF), True
         try:
-            params = _absolute(suggestion.action, suggestion.with_, aim_of(incident.target), self._world, now)
+            params = _absolute(suggestion.action, suggestion.with_, aim_of(incident.target), sources)
         except ValueError as error:
             return manual(str(error)), True
         except SourceError as error:
             return manual(str(error)), False
         service = incident.target.service
-        draft = drafted(suggestion.action, params, service, self._world, now, why=suggestion.why)
+        draft = drafted(suggestion.action, params, service, self._world, sources, why=suggestion.why)
         if draft.look.unreadable or draft.look.drift:
             return manual(draft.look.unreadable or draft.look.drift or "", draft.by_hand), False
         return replace(draft, rule=finding.rule)
@@ -251,14 +264,14 @@ def aim_of(target: Target) -> Aim:
     return Aim(target.service, target.workload, target.pod, target.node)
 
 
-def _absolute(name: str, with_: Mapping[str, Any], aim: Aim, world: World, now: datetime) -> BaseModel:
+def _absolute(name: str, with_: Mapping[str, Any], aim: Aim, sources: Sources) -> BaseModel:
     """Params of the action. Raises ValueError in words, SourceError."""
     try:
         action = find(name)
     except UnknownActionError as error:
         raise ValueError(f"{name} is not a button yet ({error})") from error
     try:
-        params: BaseModel = action.relative(with_, aim, world.sources(now))
+        params: BaseModel = action.relative(with_, aim, sources)
     except ValidationError as error:  # a ValueError, too, but not in words
         raise ValueError("; ".join(e["msg"] for e in error.errors(include_url=False))) from error
     return params

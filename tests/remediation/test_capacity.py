@@ -78,7 +78,7 @@ ADDED = CapacityChange(replicas=3, ready=3, added=1)
 
 
 def test_the_load_of_each_replica_is_estimated():
-    metrics = FakeMetrics({"num_requests_running": 90.0, "num_requests_waiting": 30.0})
+    metrics = FakeMetrics({"num_requests_running": 120.0})
     assert load(metrics, ADDED) == "requests per ready replica 40 → 30 if the load stays"
     assert 'pod=~"chat-' in metrics.asked[0] and 'namespace="llm"' in metrics.asked[0]
 

@@ -10,7 +10,7 @@ def params(stage, before=3, after=4):
 
 
 def looked(stage, **numbers):
-    return look(scale_workload, params(stage, **numbers), "chat-70b", stage.world, stage.now)
+    return look(scale_workload, params(stage, **numbers), "chat-70b", stage.world, stage.sources(stage.now))
 
 
 def test_a_change_is_looked_at_from_all_sides(stage):
@@ -67,7 +67,7 @@ def test_a_prometheus_that_does_not_answer_blocks_nothing(stage):
 
 
 def test_the_identity_of_a_draft_is_its_action_and_its_params(stage):
-    draft = drafted("scale_workload", params(stage), "chat-70b", stage.world, stage.now, why="138 wait")
+    draft = drafted("scale_workload", params(stage), "chat-70b", stage.world, stage.sources(stage.now), why="138 wait")
     proposal = as_proposal(draft, 1, 1, "chat-70b", stage.now, 60)
     assert draft.is_same_as(proposal)
     assert not draft.is_same_as(replace(proposal, params={**proposal.params, "after": 5}))

@@ -31,7 +31,7 @@ def test_every_answer_is_json_and_carries_its_time(stage, proposal, outside):
 def test_a_look_has_the_signal_as_it_is_before(proposal, outside):
     seen = outside.look(proposal.id)
     assert signal_of(seen["signal"]).low == 2.5
-    assert (seen["blocked"], seen["drift"], seen["window"]) == ([], False, 60)
+    assert (seen["blocked"], seen["retryable"], seen["window"]) == ([], False, 60)
 
 
 def test_where_the_signal_cannot_be_read_the_last_rounds_is_taken(stage, proposal, outside):

@@ -26,7 +26,7 @@ def test_it_opens_at_once_and_says_what_it_does():
 
 
 def test_the_contract_says_everything_before_anything_changes(stage):
-    stage.metrics.answers = {"num_requests_running": 90.0, "num_requests_waiting": 30.0}
+    stage.metrics.answers = {"num_requests_running": 120.0}
     proposal = stage.scale_up()
     modal = stage.review(proposal.id)
     assert (modal.submit, modal.callback, modal.token) == ("Scale 3 → 4", "review", "inc-1-p1")
