@@ -43,7 +43,7 @@ def observe(params: Params, sources: Sources) -> Reading:
     asked = Later(lambda: pods_of(sources, service))
     selector = selector_of(sources, service)
     # Without honorLabels Prometheus keeps `pod` for the exporter's own pod, and renames the claim to `exported_pod`.
-    claimed = selector.replace("namespace=", "exported_namespace=").replace("pod=", "exported_pod=")
+    claimed = selector_of(sources, service, prefix="exported_")
     by_pod = Later(lambda: _busy(sources, (selector, claimed)))
     try:
         pods: tuple[Pod, ...] | None = tuple(pod for pod in asked.get() if pod.gpus)

@@ -23,9 +23,10 @@ def service_of(sources: Sources, name: str) -> Service:
 # ------------------------------------------------------------------------------------------- series
 
 
-def selector_of(sources: Sources, service: Service) -> str:
+def selector_of(sources: Sources, service: Service, *, prefix: str = "") -> str:
     """Label matchers for all pods of the service, of all its revisions: `namespace="llm",pod=~"chat-7d9f-[a-z0-9]{5}"`.
 
+    prefix: "exported_" for an exporter whose own labels Prometheus has renamed.
     Where the API server cannot tell the ReplicaSets (it is down, or the question is about the past), the pods are told
     by the form of their names.
     """
@@ -33,7 +34,7 @@ def selector_of(sources: Sources, service: Service) -> str:
     patterns: dict[str, list[str]] = {}
     for ref, asked in found:
         patterns.setdefault(ref.namespace, []).extend(_patterns(ref, asked))
-    return series.pods_matcher(patterns)
+    return series.pods_matcher(patterns, prefix=prefix)
 
 
 def _replica_sets(sources: Sources, ref: WorkloadRef) -> Callable[[], tuple[str, ...]]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict
 
@@ -25,6 +26,7 @@ class Reading:
     running: int | None = None
     growth_per_minute: float | None = None  # of waiting, over the window
     replicas: int | None = None  # that export metrics
+    silent_replicas: int | None = None  # that are ready, and export none: what is told here is without them
     waiting_per_replica_max: int | None = None
     waiting_per_replica_min: int | None = None
     saturated_replicas: int | None = None  # all of whose engines have lately run max_num_seqs requests
@@ -59,6 +61,7 @@ def observe(params: Params, sources: Sources) -> Reading:
     if not waiting:
         return Reading(missing=why_silent(metrics, selector))
     caps, missing = _caps(pods)
+    silent = _silent(pods, waiting, sources)
     short = _short(sum(waiting.values()), len(waiting), growth.get(), finished.get())
     ran = running.get()
     return Reading(
@@ -66,6 +69,7 @@ def observe(params: Params, sources: Sources) -> Reading:
         running=None if ran is None else round(ran),
         growth_per_minute=growth.get(),
         replicas=len(waiting),
+        silent_replicas=silent,
         waiting_per_replica_max=round(max(waiting.values())),
         waiting_per_replica_min=round(min(waiting.values())),
         saturated_replicas=_saturated(waiting, caps, peak.get()),
@@ -92,6 +96,19 @@ def _caps(pods: Later[tuple[ServingPod, ...]]) -> tuple[dict[Key, int], str | No
         if p.effective.max_num_seqs is not None  # neither given, nor its GPU known
     }
     return caps, None if len(caps) == len(found) else "max_num_seqs of some replicas is not known"
+
+
+def _silent(pods: Later[tuple[ServingPod, ...]], waiting: Mapping[Key, float], sources: Sources) -> int | None:
+    """One that has only just become ready may not have been scraped yet, and is not counted."""
+    try:
+        ready = [p.pod for p in pods.get() if p.pod.ready]
+    except SourceError:
+        return None
+    grace = timedelta(seconds=sources.window_seconds / 3)
+    return sum(
+        (p.namespace, p.name) not in waiting and p.ready_at is not None and sources.now - p.ready_at > grace
+        for p in ready
+    )
 
 
 def _saturated(waiting: Mapping[Key, float], caps: Mapping[Key, int], peak: Answer) -> int | None:

@@ -54,6 +54,18 @@ def test_no_series_is_not_an_empty_queue():
     assert "--disable-log-stats" in found.missing
 
 
+def test_ready_replicas_that_export_nothing_are_counted(busy):
+    sources, cluster, _ = busy
+    sources.metrics.answers["by (namespace, pod) (vllm:num_requests_waiting"] = by_pod(cluster, 41)
+    found = ask(sources)
+    assert (found.replicas, found.silent_replicas) == (1, 2)
+    cluster.pods[1] = replace(cluster.pods[1], ready=False)
+    cluster.pods[2] = replace(cluster.pods[2], ready_at=NOW)  # just now: not scraped yet
+    assert ask(sources).silent_replicas == 0
+    cluster.down = NOT_ANSWERING
+    assert ask(sources).silent_replicas is None
+
+
 def test_an_empty_queue_is_zero(busy):
     sources, cluster, _ = busy
     sources.metrics.answers["by (namespace, pod) (vllm:num_requests_waiting"] = by_pod(cluster, 0, 0, 0)
