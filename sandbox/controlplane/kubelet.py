@@ -1,8 +1,10 @@
-"""What a kubelet would report and kwok cannot know, because there are no containers: crashes, failed probes, logs.
+"""What a kubelet would report and kwok cannot know, because there are no containers: crashes, failed probes, images
+that cannot be pulled, logs, nodes that are not ready.
 
 A status written here stays until the next one: kwok's stages leave alone what is not theirs.
 """
 
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +30,7 @@ class Kubelet:
         reason: str = "OOMKilled",
         waiting: str = "CrashLoopBackOff",
         restarts: int = 1,
+        ran_seconds: float = 20,
     ) -> None:
         """The container ended `restarts` times, the last time with this exit code, and waits to be started again."""
         now = datetime.now(UTC)
@@ -45,12 +48,19 @@ class Kubelet:
                         "message": f"back-off 40s restarting failed container in pod {pod}_{namespace}",
                     }
                 },
-                "lastState": {"terminated": _ended(exit_code, reason, now)},
+                "lastState": {"terminated": _ended(exit_code, reason, now, ran_seconds)},
             },
         )
 
     def restart(
-        self, namespace: str, pod: str, *, container: str | None = None, exit_code: int = 0, reason: str = "Completed"
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str | None = None,
+        exit_code: int = 0,
+        reason: str = "Completed",
+        ran_seconds: float = 20,
     ) -> None:
         """The container ended and was started again at once; it is ready after the pod's cold start."""
         now = datetime.now(UTC)
@@ -63,8 +73,26 @@ class Kubelet:
                 "started": False,
                 "restartCount": self._container(self._pod(namespace, pod), container)["restartCount"] + 1,
                 "state": {"running": {"startedAt": _text(now)}},
-                "lastState": {"terminated": _ended(exit_code, reason, now)},
+                "lastState": {"terminated": _ended(exit_code, reason, now, ran_seconds)},
             },
+        )
+
+    def cannot_start(
+        self, namespace: str, pod: str, *, reason: str, message: str, container: str | None = None
+    ) -> None:
+        """The container has never run: ImagePullBackOff, CreateContainerConfigError and their like."""
+        self._write(
+            namespace,
+            pod,
+            container,
+            {
+                "ready": False,
+                "started": False,
+                "restartCount": 0,
+                "state": {"waiting": {"reason": reason, "message": message}},
+                "lastState": {},
+            },
+            phase="Pending",
         )
 
     def set_ready(self, namespace: str, pod: str, ready: bool, *, container: str | None = None) -> None:
@@ -110,7 +138,45 @@ class Kubelet:
             }
         )
 
-    def _write(self, namespace: str, pod: str, container: str | None, change: dict[str, Any]) -> None:
+    def event(self, namespace: str, pod: str, *, type: str, reason: str, message: str, count: int = 1) -> None:
+        """An event of the pod's, as `kubectl describe pod` shows it; seen `count` times, the last time now."""
+        found = self._pod(namespace, pod)
+        now = _text(datetime.now(UTC))
+        self._api.create(
+            {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"name": f"{pod}.{uuid.uuid4().hex[:16]}", "namespace": namespace},
+                "involvedObject": {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "namespace": namespace,
+                    "name": pod,
+                    "uid": found["metadata"]["uid"],
+                },
+                "type": type,
+                "reason": reason,
+                "message": message,
+                "count": count,
+                "firstTimestamp": now,
+                "lastTimestamp": now,
+                "source": {"component": "kubelet", "host": found["spec"].get("nodeName", "")},
+            }
+        )
+
+    def set_node(self, node: str, *, ready: str, reason: str, message: str) -> None:
+        """The node's own word, or the node controller's where it has lost it: "True", "False" or "Unknown". The node
+        controller then says of its pods that they are not ready."""
+        now = _text(datetime.now(UTC))
+        condition = {"type": "Ready", "status": ready, "reason": reason, "message": message}
+        self._api.patch(
+            f"/api/v1/nodes/{node}/status",
+            {"status": {"conditions": [{**condition, "lastHeartbeatTime": now, "lastTransitionTime": now}]}},
+        )
+
+    def _write(
+        self, namespace: str, pod: str, container: str | None, change: dict[str, Any], *, phase: str = "Running"
+    ) -> None:
         found = self._pod(namespace, pod)
         name = self._container(found, container)["name"]
         statuses = [
@@ -130,7 +196,7 @@ class Kubelet:
             f"/api/v1/namespaces/{namespace}/pods/{pod}/status",
             {
                 "status": {
-                    "phase": "Running",
+                    "phase": phase,
                     "conditions": [{"type": kind, **condition} for kind in ("Ready", "ContainersReady")],
                     "containerStatuses": statuses,
                 }
@@ -150,11 +216,11 @@ class Kubelet:
         raise LookupError(f"pod {pod['metadata']['name']} has no container status for {name or 'any container'} yet")
 
 
-def _ended(exit_code: int, reason: str, now: datetime) -> dict[str, Any]:
+def _ended(exit_code: int, reason: str, now: datetime, ran_seconds: float) -> dict[str, Any]:
     return {
         "exitCode": exit_code,
         "reason": reason,
-        "startedAt": _text(now - timedelta(seconds=20)),
+        "startedAt": _text(now - timedelta(seconds=ran_seconds)),
         "finishedAt": _text(now),
     }
 

@@ -1,0 +1,152 @@
+"""One real vLLM server: an API process, an engine process and its worker, found by their names, hurt one by one."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import requests
+
+from sandbox.part import Part, PartError, answers
+from sandbox.real_vllm import install
+
+READY_SECONDS = 240.0  # some 30 s on an idle machine of two cores
+# Nothing is fetched, nothing is reported, nothing is bound but loopback.
+_OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_HOST_IP": "127.0.0.1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+class VllmServer:
+    """`arguments` are what follows `vllm serve`, as a pod would give them; where it listens is added."""
+
+    def __init__(
+        self,
+        folder: Path,
+        arguments: Sequence[str],
+        *,
+        host: str,
+        port: int,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.url = f"http://{host}:{port}"
+        command = [str(install.python()), "-m", "vllm.entrypoints.cli.main", "serve", *arguments]
+        self.part = Part(
+            "vllm",
+            [*command, "--host", host, "--port", str(port)],
+            log=folder / "vllm.log",
+            ready=answers(f"{self.url}/health"),
+            ready_seconds=READY_SECONDS,
+            env={**_OFFLINE, **(env or {})},
+            stop_seconds=15,
+        )
+
+    @property
+    def log_lines(self) -> list[str]:
+        """What `kubectl logs` would show."""
+        return self.part.log.read_text(errors="replace").splitlines() if self.part.log.exists() else []
+
+    def start(self) -> Self:
+        self.part.start()
+        return self
+
+    def launch(self) -> None:
+        """Without waiting for it: it may refuse its arguments, which is what is asked then."""
+        self.part.launch()
+
+    def stop(self) -> None:
+        """Its children too, frozen ones first thawed: an orphan would hold 1 GB for good."""
+        with suppress(PartError):
+            family = [*_descendants(self.part.pid)]
+            for pid in family:
+                _send(pid, signal.SIGCONT)
+            self.part.stop()
+            for pid in family:
+                _send(pid, signal.SIGKILL)
+
+    def wait_until_it_ends(self, seconds: float) -> int:
+        """Its exit code. Raises subprocess.TimeoutExpired."""
+        return self.part.wait(seconds)
+
+    # ------------------------------------------------------------------------------------------- hurting it
+
+    def freeze_worker(self) -> None:
+        """SIGSTOP: as a worker that hangs in a kernel or a collective."""
+        _send(self._worker(), signal.SIGSTOP)
+
+    def thaw_worker(self) -> None:
+        _send(self._worker(), signal.SIGCONT)
+
+    def kill_worker(self) -> None:
+        """SIGKILL, as the kernel's OOM killer does."""
+        _send(self._worker(), signal.SIGKILL)
+
+    def sleep(self, level: int = 1) -> None:
+        """vLLM's sleep mode; the server must run with VLLM_SERVER_DEV_MODE=1 and --enable-sleep-mode."""
+        requests.post(f"{self.url}/sleep", params={"level": str(level)}, timeout=30).raise_for_status()
+
+    def pause(self) -> None:
+        """No request is worked on any more, and every page goes on answering. Needs VLLM_SERVER_DEV_MODE=1."""
+        requests.post(f"{self.url}/pause", timeout=30).raise_for_status()
+
+    def wake(self) -> None:
+        for path in ("wake_up", "resume"):
+            requests.post(f"{self.url}/{path}", timeout=60).raise_for_status()
+
+    def _worker(self) -> int:
+        return self._named("VLLM::Worker")
+
+    def _named(self, name: str) -> int:
+        deadline = time.monotonic() + 10
+        while True:
+            found = [pid for pid in _descendants(self.part.pid) if _title(pid).startswith(name)]
+            if found:
+                return found[0]
+            if time.monotonic() > deadline:
+                titles = [_title(pid) for pid in _descendants(self.part.pid)]
+                raise PartError(f"the vLLM server has no process {name}, only {titles}")
+            time.sleep(0.05)
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """Children, their children and so on; frozen ones too."""
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in task.read_text().split():
+                yield int(child)
+                yield from _descendants(int(child))
+
+
+def _title(pid: int) -> str:
+    """What `ps` shows: vLLM's processes give themselves names."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
