@@ -37,7 +37,7 @@ def open_engines(url: str) -> Engines:
     if parsed.get_backend_name() == "sqlite":
         sqlite_file(url).parent.mkdir(parents=True, exist_ok=True)
         # One connection: writers queue here, fairly and without polling, instead of at the file's lock.
-        writer = _sqlite(url, "BEGIN IMMEDIATE", pool_size=1, max_overflow=0)
+        writer = _sqlite(url, "BEGIN IMMEDIATE", pool_size=1, max_overflow=0, pool_timeout=120)
         return Engines(writer, _sqlite(url, "BEGIN", read_only=True))
     if parsed.get_backend_name() == "postgresql":
         connect = {**_PG_CONNECT, "options": _PG_OPTIONS}
