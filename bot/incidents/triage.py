@@ -277,8 +277,10 @@ class _Desk:
 def ask_round(
     tx: IncidentTx, incident: Incident, reason: RoundReason, now: datetime, *, asked_by: str | None = None
 ) -> Round | None:
-    """Make a round due now, unless one is due already or the incident has no runbook."""
-    if incident.runbook is None or any(r.incident == incident.number for r in tx.due_rounds(now)):
+    """Make a round due now, if the incident has a runbook. One that is due already serves as well, but for the round
+    after the end: what was begun before it does not know of it."""
+    due = [r.reason for r in tx.due_rounds(now) if r.incident == incident.number]
+    if incident.runbook is None or reason in due or (due and reason is not RoundReason.RESOLVING):
         return None
     number = tx.next_round_number(incident.number)
     round = Round(incident.number, number, incident.runbook, reason, due_at=now, asked_by=asked_by)

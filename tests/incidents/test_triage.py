@@ -102,6 +102,13 @@ def test_all_alerts_resolved_ends_the_incident_and_asks_whether_it_is_really_ove
     assert (incident.state, incident.resolved_at) == (IncidentState.RESOLVED, at(9))
 
 
+def test_the_end_is_looked_at_even_if_a_round_from_before_is_still_due(desk):
+    one = alert(service="chat-70b")
+    desk.tell(one)
+    desk.tell(resolved(one, 5), seconds=5)
+    assert [r.reason for r in desk.due(5)] == [RoundReason.START, RoundReason.RESOLVING]
+
+
 def test_a_resolve_that_was_never_heard_firing_opens_nothing(desk):
     assert desk.tell(alert(service="chat-70b", resolved=True)) == []
 
