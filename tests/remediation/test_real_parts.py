@@ -35,13 +35,14 @@ class RealStage(Stage):
     def __init__(self, store: SqlStore, reader: KubernetesReader, writer: KubernetesWriter, ref: WorkloadRef) -> None:
         super().__init__(store)
         self.reader, self.ref = reader, ref
+        self.window_seconds = 1.0
         self.fleet = fleet(ref)
         self.real_engine = DbosEngine(store, lambda: None, slots=5)
         self.world = replace(
             self.world,
             fleet=self.fleet,
             sources=lambda now: fake_sources(  # type: ignore[arg-type]
-                cluster=reader, metrics=self.metrics, fleet=self.fleet, now=now, window_seconds=1
+                cluster=reader, metrics=self.metrics, fleet=self.fleet, now=now, window_seconds=self.window_seconds
             ),
             controls=Controls(writer, FakeAlerts()),
             engine=self.real_engine,
@@ -152,6 +153,7 @@ def test_gpus_that_vanish_after_the_approval_end_in_applied_partly_and_name_the_
 
 @pytest.mark.usefixtures("gpus_vanish")
 def test_a_change_that_stands_still_is_aborted_and_rolled_back_in_one_review(real: RealStage, cluster: Cluster) -> None:
+    real.window_seconds = 30.0  # so long it is waited for: the people come before its end
     (proposal,) = real.suggested(finding(SCALE_UP))
     assert real.press(proposal).starts
     real.until(lambda p: p.progress and "is Pending" in p.progress, proposal.id)
