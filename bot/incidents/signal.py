@@ -24,7 +24,18 @@ def read(signal: Signal, words: Mapping[str, Any], sources: Sources) -> SignalRe
         traffic: float | None = None,
         error: str | None = None,
     ) -> SignalReading:
-        return SignalReading(signal.name, signal.unit, threshold, signal.direction, value, low, high, traffic, error)
+        return SignalReading(
+            signal.name,
+            signal.unit,
+            threshold,
+            signal.direction,
+            value,
+            low,
+            high,
+            traffic,
+            error,
+            signal.window_seconds,
+        )
 
     try:
         query = _query(signal.query, words)

@@ -64,6 +64,12 @@ def test_its_own_window_is_used():
     assert signals.words_for(SIGNAL, WORDS)["window"] == "300s"
 
 
+def test_the_reading_says_how_far_its_own_window_looks_back():
+    own = SIGNAL.model_copy(update={"window_seconds": 60.0})
+    answers = {"ttft_bucket": BUCKETS, "num_requests_running": ALIVE}
+    assert (read(answers, own).window_seconds, read(answers).window_seconds) == (60.0, None)
+
+
 def test_its_history_is_one_series():
     metrics = FakeMetrics(graphs={"ttft_bucket": (series(1.0, 2.0, 3.0),)})
     points = signals.history(SIGNAL, WORDS, metrics, NOW - timedelta(minutes=5), NOW, 15)
