@@ -13,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from bot.ports import SourceError, Sources
 from bot.probes.asking import Later
 from bot.probes.gateway import Gateway, gateway_of
+from bot.probes.naming import first, names
 from bot.probes.replica_states import Replica, Replicas, ReplicaState, replica_states
 from bot.probes.served import selector_of, service_of
 
 # Of the window: two minutes of five. A step of a large model takes a second; compiling for a new shape, half a minute.
 _STILL_SHARE = 0.4
-_NAMED = 3
+_NAMED = 3  # unclear ones whose reason is told
 
 
 class Params(BaseModel):
@@ -109,33 +110,22 @@ def _told(found: Replicas, cold_start_seconds: float, arriving: float | None, no
         loading=of_pods(ReplicaState.LOADING),
         pending=of_pods(ReplicaState.PENDING),
         crashed=of_pods(ReplicaState.CRASHED),
-        hung_pod=_first(hung),
-        hung_pods=_names(hung),
+        hung_pod=first(r.name for r in hung),
+        hung_pods=names(r.name for r in hung),
         hung_requests=_requests(hung),
         hung_seconds=max((r.still_seconds for r in hung), default=None),
-        asleep_pod=_first(asleep),
-        asleep_pods=_names(asleep),
+        asleep_pod=first(r.name for r in asleep),
+        asleep_pods=names(r.name for r in asleep),
         asleep_requests=_requests(asleep),
-        dead_pod=_first(dead),
-        dead_pods=_names(dead),
+        dead_pod=first(r.name for r in dead),
+        dead_pods=names(r.name for r in dead),
         dead_why=next((r.why for r in dead if r.why), None),
-        loading_pods=_names(loading),
+        loading_pods=names(r.name for r in loading),
         loading_seconds=max(loads, default=None),
         cold_start_seconds=cold_start_seconds,
         arriving_per_second=arriving,
         missing=_missing(unclear, found.missing),
     )
-
-
-def _first(replicas: Sequence[Replica]) -> str | None:
-    return replicas[0].name if replicas else None
-
-
-def _names(replicas: Sequence[Replica]) -> str | None:
-    if not replicas:
-        return None
-    more = f" and {len(replicas) - _NAMED} more" if len(replicas) > _NAMED else ""
-    return ", ".join(r.name for r in replicas[:_NAMED]) + more
 
 
 def _requests(replicas: Iterable[Replica]) -> int | None:
