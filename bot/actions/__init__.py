@@ -15,10 +15,20 @@ An action module has
     def execute(params, before, sources, controls) -> None     idempotent, resumable: it looks first
     def took_effect(params, sources) -> Effect                 has the world changed as asked?
     def undo(params, before) -> Params | None                  the way back, as params of the same action
-    def capacity_change(params, sources) -> CapacityChange     replicas lost while it runs, added, replaced
+    def capacity_change(params, sources) -> CapacityChange     replicas lost while it runs, added, replaced: of
+                                                               `params.ref`, or of several workloads by their ref
     def by_hand(params) -> str                                 the command that does the same
 
-A change of a node has the field `node` in its Params: the guard takes one GPU node out at a time.
-What several actions need stands beside them: `contract` (values), `finder` (name -> module), `owners` (who else
-decides about a workload).
+and where it needs them
+
+    UNDO: str                                                  the way back is another action: `undo` gives its params
+    def advance(params, before, sources, controls) -> Effect   execute only begins it (a drain): called in took_effect's
+                                                               place, again and again until YES, NO or the deadline.
+                                                               One short step, idempotent: a crash repeats it
+
+A change of a node has the fields `node` and `schedulable` in its Params: the guard takes one GPU node out at a time,
+and lets every one back in.
+What several actions need stands beside them: `contract` (values), `finder` (name -> module, and the way back),
+`owners` (who else decides about a workload or a node), `nodes` (parameters of a node's change), `tenants` (who runs on
+a node), `rolling` (a rolling update's arithmetic).
 """

@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -44,6 +44,10 @@ class CapacityChange:
     gpus_needed: int = 0  # free GPUs it takes at once
 
 
+# Of `params.ref`, or of several workloads where a change touches more than one.
+CapacityChanges = CapacityChange | Mapping[WorkloadRef, CapacityChange]
+
+
 @dataclass(frozen=True, slots=True)
 class Aim:
     """What a suggestion is about, as the incident's target resolved it."""
@@ -71,5 +75,12 @@ class Action(Protocol):
     def execute(self, params: Any, before: Mapping[str, Any], sources: Sources, controls: Controls) -> None: ...
     def took_effect(self, params: Any, sources: Sources) -> Effect: ...
     def undo(self, params: Any, before: Mapping[str, Any]) -> Any: ...
-    def capacity_change(self, params: Any, sources: Sources) -> CapacityChange: ...
+    def capacity_change(self, params: Any, sources: Sources) -> CapacityChanges: ...
     def by_hand(self, params: Any) -> str: ...
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """An action that one `execute` does not finish: it is pushed on, in short steps, until it is in place."""
+
+    def advance(self, params: Any, before: Mapping[str, Any], sources: Sources, controls: Controls) -> Effect: ...

@@ -3,11 +3,23 @@
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
-from typing import cast
+from typing import Any, cast
+
+from pydantic import BaseModel
 
 from bot import actions
 from bot.actions.contract import Action
+
+
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """The change that takes another one back."""
+
+    action: str
+    params: BaseModel
 
 
 class UnknownActionError(LookupError):
@@ -27,3 +39,10 @@ def find(name: str) -> Action:
         guess = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names())}"
         raise UnknownActionError(f"there is no action {name!r}; {guess}")
     return cast(Action, importlib.import_module(f"{actions.__name__}.{name}"))
+
+
+def way_back(name: str, params: BaseModel, before: Mapping[str, Any]) -> WayBack | None:
+    """None: there is none."""
+    action = find(name)
+    back = action.undo(params, before)
+    return None if back is None else WayBack(getattr(action, "UNDO", name), back)

@@ -15,6 +15,7 @@ from bot.ports import (
     Alerts,
     Answer,
     Autoscaler,
+    Budget,
     ClusterReader,
     Completion,
     Engines,
@@ -122,6 +123,9 @@ class OnceCluster:
 
     def autoscaler_of(self, ref: WorkloadRef) -> Autoscaler | None:
         return self._once.ask(lambda: self._cluster.autoscaler_of(ref), "autoscaler_of", ref)
+
+    def budgets(self, namespace: str) -> tuple[Budget, ...]:
+        return self._once.ask(lambda: self._cluster.budgets(namespace), "budgets", namespace)
 
     def pod_logs(self, namespace: str, pod: str, container: str, *, tail: int, previous: bool = False) -> str:
         key = ("pod_logs", namespace, pod, container, tail, previous)

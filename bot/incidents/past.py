@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from bot.fleet import WorkloadRef
 from bot.ports import (
     Autoscaler,
+    Budget,
     Completion,
     Event,
     FiringAlert,
@@ -77,6 +78,9 @@ class _NoPastCluster(_NoPast):
         self._refuse()
 
     def autoscaler_of(self, ref: WorkloadRef) -> Autoscaler | None:
+        self._refuse()
+
+    def budgets(self, namespace: str) -> tuple[Budget, ...]:
         self._refuse()
 
     def pod_logs(self, namespace: str, pod: str, container: str, *, tail: int, previous: bool = False) -> str:

@@ -5,7 +5,8 @@ verdict waits for the look, so its questions are asked side by side, and each of
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,14 +14,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bot.actions.contract import Action, Preview
+from bot.actions.contract import Action, CapacityChange, CapacityChanges, Preview
 from bot.actions.finder import find
 from bot.fleet import Service, WorkloadRef
 from bot.incidents.once import asked_once
 from bot.ports import ConflictError, Risk, SourceError, Sources
-from bot.remediation.capacity import blast_radius, cold_start_of, load_per_replica
+from bot.remediation.capacity import ColdStart, blast_radius, cold_start_of, load_per_replica
 from bot.remediation.diff import diff
-from bot.remediation.guard import Facts
+from bot.remediation.guard import Facts, Share, takes_out
 from bot.remediation.proposal import DiffLine, Proposal, ProposalState
 from bot.remediation.world import World
 
@@ -122,20 +123,31 @@ def ask_ahead(ref: WorkloadRef | None, once: Sources, pool: ThreadPoolExecutor) 
 
 def _looked(action: Action, params: BaseModel, service: Service | None, sources: Sources, world: World) -> Look:
     objections = action.objections(params, sources)
-    change = action.capacity_change(params, sources)
-    ref = _workload(params)
-    start = cold_start_of(ref, service, sources) if ref else None
-    words = ""
-    if ref is not None and start is not None:
-        free = sum(sources.cluster.free_gpus().values()) if change.gpus_needed else None
-        words = blast_radius(ref.name, change, start, free_gpus=free, load=load_per_replica(ref, change, sources))
+    changes = _by_workload(action.capacity_change(params, sources), _workload(params))
+    starts = {ref: cold_start_of(ref, world.fleet.service_of(ref) or service, sources) for ref in changes}
+    # The workload that takes longest decides how long it is waited for.
+    slowest = max(changes, key=lambda ref: starts[ref].seconds * changes[ref].waves, default=None)
     return Look(
         objections=objections,
-        blast_radius=words,
-        facts=_facts(params, change.lost, service, sources, world),
-        cold_start_seconds=start.seconds if start else 0.0,
-        waves=change.waves,
+        blast_radius=". ".join(_words(ref, changes[ref], starts[ref], params, sources) for ref in changes),
+        facts=_facts(params, changes, service, sources, world),
+        cold_start_seconds=starts[slowest].seconds if slowest else 0.0,
+        waves=changes[slowest].waves if slowest else 1,
     )
+
+
+def _by_workload(change: CapacityChanges, ref: WorkloadRef | None) -> Mapping[WorkloadRef, CapacityChange]:
+    if isinstance(change, CapacityChange):
+        return {ref: change} if ref is not None else {}
+    return change
+
+
+def _words(ref: WorkloadRef, change: CapacityChange, start: ColdStart, params: BaseModel, sources: Sources) -> str:
+    free: int | None = None
+    if change.gpus_needed:
+        leaves = takes_out(params.model_dump())  # what is free there is of no use
+        free = sum(count for node, count in sources.cluster.free_gpus().items() if node != leaves)
+    return blast_radius(ref.name, change, start, free_gpus=free, load=load_per_replica(ref, change, sources))
 
 
 def _with_preview(seen: Look, asked: Future[Preview]) -> Look:
@@ -149,22 +161,40 @@ def _with_preview(seen: Look, asked: Future[Preview]) -> Look:
     return replace(seen, diff=diff(preview.change), before=preview.before)
 
 
-def _facts(params: BaseModel, lost: int, service: Service | None, sources: Sources, world: World) -> Facts:
-    node = getattr(params, "node", None)
+def _facts(
+    params: BaseModel,
+    changes: Mapping[WorkloadRef, CapacityChange],
+    service: Service | None,
+    sources: Sources,
+    world: World,
+) -> Facts:
+    node = takes_out(params.model_dump())
     out: tuple[str, ...] = ()
     if node is not None:
         machines = sources.cluster.nodes()
         out = tuple(sorted(n.name for n in machines if n.gpus and not (n.schedulable and n.ready)))
-    refs = service.workloads if service else tuple(filter(None, [_workload(params)]))
-    workloads = [sources.cluster.workload(ref) for ref in refs]
+    lost: Counter[str | None] = Counter()  # by service
+    for ref, change in changes.items():
+        owner = world.fleet.service_of(ref) or service
+        lost[owner.name if owner else None] += change.lost
+    own = service.name if service else None
     return Facts(
-        ready=sum(w.ready for w in workloads if w is not None),
+        ready=_ready(service.workloads if service else changes, sources),
         minimum_ready=service.minimum_ready_replicas if service else 0,
-        lost=lost,
+        lost=lost[own],
         node=node,
         nodes_out=out,
         bot_node=world.bot_node,
+        others=tuple(
+            Share(other.name, _ready(other.workloads, sources), other.minimum_ready_replicas, lost[other.name])
+            for other in world.fleet.services
+            if other.name in lost and other.name != own
+        ),
     )
+
+
+def _ready(refs: Iterable[WorkloadRef], sources: Sources) -> int:
+    return sum(w.ready for w in (sources.cluster.workload(ref) for ref in refs) if w is not None)
 
 
 def _workload(params: BaseModel) -> WorkloadRef | None:

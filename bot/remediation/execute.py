@@ -1,8 +1,9 @@
 """One approved change from its begin to its end, as a workflow that survives the process.
 
-look → begin (approved → running, the guard inside) → act (once; it looks first) → follow until it is in place → watch
-the signal → a round → ended. Between two looks it listens for "abort". Steps are in `outside`, moves of the rows in
-`moves`; here is the order, over recorded answers only: no clock, no I/O, so a replay takes the same path.
+look → begin (approved → running, the guard inside) → act (once; it looks first) → follow until it is in place (each
+look takes the next step of what one act does not finish) → watch the signal → a round → ended. Between two looks it
+listens for "abort". Steps are in `outside`, moves of the rows in `moves`; here is the order, over recorded answers
+only: no clock, no I/O, so a replay takes the same path.
 """
 
 import logging
@@ -232,13 +233,15 @@ class _Run:
         if ready["result"] != "ready":
             self._aborted(message, Applied.NO, ready["why"], ready["now"])
             return
-        params, before = ready["params"], ready["before"]
-        done, _ = self._until_clear(lambda: self._step("roll back", self._outside.roll_back, params, before), _NOTHING)
+        name, params, before = ready["action"], ready["params"], ready["before"]
+        done, _ = self._until_clear(
+            lambda: self._step("roll back", self._outside.roll_back, name, params, before), _NOTHING
+        )
         if done["result"] != "done":
             self._aborted(message, Applied.NO, done["why"], done["now"])
             return
         effect, _ = self._follow(
-            lambda: self._step("roll-back effect", self._outside.roll_back_effect, params),
+            lambda: self._step("roll-back effect", self._outside.roll_back_effect, name, params),
             done["now"] + plan.patience,
             _NOTHING,
         )

@@ -14,7 +14,6 @@ from bot.ports import Json
 from bot.remediation import guard
 from bot.remediation.capacity import age
 from bot.remediation.checks import ask_round, audit, incident_is_over, rows_for
-from bot.remediation.guard import Facts
 from bot.remediation.outside import time_of
 from bot.remediation.proposal import Applied, Helped, Proposal, ProposalState, RemediationTx
 from bot.remediation.world import World
@@ -52,7 +51,7 @@ class Moves:
             return tuple(plain(reason) for reason in look["blocked"])
         if look["facts"] is None:
             return ("what it does to the serving capacity is not known",)
-        facts = Facts(**{**look["facts"], "nodes_out": tuple(look["facts"]["nodes_out"])})
+        facts = guard.facts_of(look["facts"])
         return guard.reasons(proposal, facts, rows_for(tx, now), self._world.limits, now)
 
     def _refuse(self, tx: RemediationTx, proposal: Proposal, reason: str, now: datetime) -> None:

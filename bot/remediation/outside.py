@@ -12,11 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bot.actions.contract import Action
-from bot.actions.finder import find
+from bot.actions.contract import Action, Effect, Stepwise
+from bot.actions.finder import find, way_back
 from bot.incidents.incident import Incident, SignalReading
-from bot.ports import ConflictError, Json, SourceError
+from bot.ports import ConflictError, Json, SourceError, Sources
 from bot.remediation.draft import look_again
+from bot.remediation.guard import facts_json
 from bot.remediation.outcome import unusable
 from bot.remediation.proposal import Proposal
 from bot.remediation.world import World
@@ -44,7 +45,7 @@ class Outside:
             "now": now.timestamp(),
             "blocked": list(seen.blocked),
             "retryable": seen.unreadable is not None and seen.retryable,
-            "facts": {**asdict(seen.facts), "nodes_out": list(seen.facts.nodes_out)} if seen.facts else None,
+            "facts": facts_json(seen.facts) if seen.facts else None,
             "cold_start": seen.cold_start_seconds,
             "waves": seen.waves,
             "window": window or self._world.sources(now).window_seconds,
@@ -60,8 +61,13 @@ class Outside:
         return self._changed(action, params, proposal.before or {})
 
     def effect(self, proposal_id: str) -> Json:
+        """Is it in place? An action of many steps takes its next one here."""
         proposal, _ = self._rows(proposal_id)
-        return self._effect(*_action(proposal))
+        action, params = _action(proposal)
+        if not isinstance(action, Stepwise):
+            return self._effect(lambda sources: action.took_effect(params, sources))
+        before = proposal.before or {}
+        return self._effect(lambda sources: action.advance(params, before, sources, self._world.controls))
 
     def signal(self, proposal_id: str) -> Json:
         now = self._world.clock()
@@ -80,28 +86,28 @@ class Outside:
         """The way back, looked at before it is gone: `result` is "ready", "nothing", "unclear" or "failed"."""
         proposal, _ = self._rows(proposal_id)
         action, params = _action(proposal)
-        way_back = action.undo(params, proposal.before or {})
-        if way_back is None:
+        back = way_back(proposal.action, params, proposal.before or {})
+        if back is None:
             return {"now": self.clock(), "result": "failed", "why": f"{proposal.action} has no way back"}
 
         def prepared() -> dict[str, Any]:
             sources = self._world.sources(self._world.clock())
             if _is_as_before(action, params, proposal, self._world):
                 return {"result": "nothing"}
-            before = dict(action.preview(way_back, sources, self._world.controls).before)
-            return {"result": "ready", "params": way_back.model_dump(mode="json"), "before": before}
+            before = dict(find(back.action).preview(back.params, sources, self._world.controls).before)
+            will = back.params.model_dump(mode="json")
+            return {"result": "ready", "action": back.action, "params": will, "before": before}
 
         return self._tried(prepared)
 
-    def roll_back(self, proposal_id: str, params: Mapping[str, Any], before: Mapping[str, Any]) -> Json:
-        proposal, _ = self._rows(proposal_id)
-        action = find(proposal.action)
+    def roll_back(self, proposal_id: str, name: str, params: Mapping[str, Any], before: Mapping[str, Any]) -> Json:
+        action = find(name)
         return self._changed(action, action.Params.model_validate(dict(params)), before)
 
-    def roll_back_effect(self, proposal_id: str, params: Mapping[str, Any]) -> Json:
-        proposal, _ = self._rows(proposal_id)
-        action = find(proposal.action)
-        return self._effect(action, action.Params.model_validate(dict(params)))
+    def roll_back_effect(self, proposal_id: str, name: str, params: Mapping[str, Any]) -> Json:
+        action = find(name)
+        there = action.Params.model_validate(dict(params))
+        return self._effect(lambda sources: action.took_effect(there, sources))
 
     # ------------------------------------------------------------------------------------------------ the parts
 
@@ -130,9 +136,9 @@ class Outside:
             result = "unclear" if error.retryable else "failed"
             return {"now": self.clock(), "result": result, "why": str(error)}
 
-    def _effect(self, action: Action, params: BaseModel) -> Json:
+    def _effect(self, look: Callable[[Sources], Effect]) -> Json:
         try:
-            effect = action.took_effect(params, self._world.sources(self._world.clock()))
+            effect = look(self._world.sources(self._world.clock()))
         except SourceError as error:
             return {"now": self.clock(), "progress": UNREADABLE, "detail": str(error)}
         return {"now": self.clock(), "progress": effect.progress.value, "detail": effect.detail}

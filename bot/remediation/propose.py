@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from bot.actions.contract import Aim
-from bot.actions.finder import UnknownActionError, find
+from bot.actions.finder import UnknownActionError, find, way_back
 from bot.audit import AuditEntry
 from bot.incidents.incident import Incident, IncidentState, Round, Target
 from bot.incidents.judge import Finding, Verdict
@@ -94,14 +94,17 @@ class Propose:
         return proposal
 
     def _way_back(self, done: Proposal, user: str, now: datetime, *, aborts: bool) -> Proposal:
-        action = find(done.action)
-        params = action.undo(action.Params.model_validate(dict(done.params)), done.before or {})
-        if params is None:
+        params = find(done.action).Params.model_validate(dict(done.params))
+        back = way_back(done.action, params, done.before or {})
+        if back is None and not aborts:
             raise ValueError(f"{done.action} has no way back: {done.description}")
-        why = f"takes back {done.id} ({done.button})"
-        draft = drafted(done.action, params, done.service, self._world, self._world.sources(now), why=why)
+        name, then, why = done.action, params, f"stops {done.id} ({done.button})"
+        if back is not None:
+            name, then, why = back.action, back.params, f"takes back {done.id} ({done.button})"
+        draft = drafted(name, then, done.service, self._world, self._world.sources(now), why=why)
         if aborts:
-            draft = replace(draft, aborts=done.id, description=f"Abort {done.id} ({done.button}). {draft.description}")
+            what = draft.description if back else "What it has done stays; it does nothing more"
+            draft = replace(draft, aborts=done.id, description=f"Abort {done.id} ({done.button}). {what}")
         else:
             draft = replace(draft, undoes=done.id)
         return self._made(draft, done.incident, done.service, user, now)

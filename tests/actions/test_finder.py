@@ -18,6 +18,12 @@ def test_a_wrong_word_gets_the_nearest_match():
         finder.find("scale_worklod")
 
 
+def test_the_way_back_of_a_change_is_a_change_of_its_own():
+    params = scale_workload.Params(namespace="llm", name="chat", before=3, after=4)
+    back = finder.way_back("scale_workload", params, {})
+    assert back == finder.WayBack("scale_workload", params.model_copy(update={"before": 4, "after": 3}))
+
+
 @pytest.mark.parametrize("name", ["contract", "..ports", "scale_workload.Params", ""])
 def test_only_actions_are_found(name):
     with pytest.raises(finder.UnknownActionError, match="there is no action"):

@@ -82,6 +82,7 @@ def test_everything_else_passes_through():
     assert sources.cluster.node("gpu-01").gpus == 16
     assert sources.cluster.free_gpus() == {"gpu-01": 4}
     assert sources.cluster.autoscaler_of(ref) is None
+    assert sources.cluster.budgets("llm") == ()
     assert sources.cluster.events("llm", "Pod", pod.name) == ()
     assert sources.cluster.pod_logs("llm", pod.name, "vllm", tail=5) == ""
     assert sources.engines.version("127.9.0.1:8000") == "0.32.0"

@@ -31,6 +31,7 @@ def test_prometheus_answers_as_of_then():
         lambda s: s.cluster.free_gpus(),
         lambda s: s.cluster.events("llm", "Pod", "chat-0"),
         lambda s: s.cluster.autoscaler_of(REF),
+        lambda s: s.cluster.budgets("llm"),
         lambda s: s.cluster.pod_logs("llm", "chat-0", "vllm", tail=5),
         lambda s: s.alerts.active(),
         lambda s: s.alerts.silence({}, until=NOW, by="x", comment="y"),

@@ -1,9 +1,10 @@
+import json
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from bot.remediation.guard import Facts, Limits, Rows, reasons
+from bot.remediation.guard import Facts, Limits, Rows, Share, facts_json, facts_of, reasons
 from bot.remediation.proposal import ProposalState
 from tests.fixtures_store import NOW, a_proposal
 
@@ -118,3 +119,45 @@ def test_in_a_storm_changes_wait_for_one_another():
 def test_all_reasons_are_told_at_once():
     rows = Rows((a_proposal(7, state=ProposalState.RUNNING),), (begun(1, 2), begun(2, 1)), services_in_trouble=3)
     assert len(judged(a_proposal(3), Facts(ready=1, minimum_ready=1, lost=1), rows)) == 4
+
+
+# ---------------------------------------------------------------------------------------------- several services
+
+
+def drain(number: int = 9, node: str = "gpu-01", **changes):
+    params = {"node": node, "schedulable": False}
+    return a_proposal(number, action="drain_node", params=params, service=None, button=f"drain {node}", **changes)
+
+
+HIT = Facts(3, 0, node="gpu-01", bot_node="cpu-01", others=(Share("chat-70b", 3, 2, 1), Share("whisper", 2, 1, 1)))
+
+
+def test_a_change_of_several_services_leaves_each_its_minimum():
+    assert judged(drain(), HIT) == ()
+    (reason,) = judged(drain(), replace(HIT, others=(Share("chat-70b", 3, 2, 1), Share("whisper", 1, 1, 1))))
+    assert reason.startswith("whisper would fall to 0 ready of 1 while it runs; at least 1 must stay")
+
+
+def test_a_change_of_several_services_waits_for_a_change_of_each():
+    running = a_proposal(7, service="whisper", state=ProposalState.RUNNING)
+    assert judged(drain(), HIT, Rows((running,), (), 1)) == (
+        "one change at a time: inc-1-p7 (scale 3 -> 4) is running on whisper",
+    )
+
+
+def test_a_services_change_waits_for_a_running_one_that_touches_it_too():
+    running = drain(state=ProposalState.RUNNING, before={"services": ["chat-70b"]})
+    (reason,) = judged(rows=Rows((running,), (), 1))
+    assert reason == "one change at a time: inc-1-p9 (drain gpu-01) is running on chat-70b"
+    assert judged(a_proposal(1, service="whisper"), rows=Rows((running,), (), 1)) == ()
+
+
+def test_a_node_that_comes_back_holds_nobody_up():
+    back = {"node": "gpu-02", "schedulable": True}
+    running = a_proposal(7, action="uncordon_node", params=back, service=None, state=ProposalState.RUNNING)
+    assert judged(drain(), HIT, Rows((running,), (), 1)) == ()
+
+
+def test_facts_pass_through_a_checkpoint():
+    for facts in (FACTS, HIT, replace(HIT, nodes_out=("gpu-02",))):
+        assert facts_of(json.loads(json.dumps(facts_json(facts)))) == facts

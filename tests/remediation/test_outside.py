@@ -67,7 +67,7 @@ def test_the_way_back_is_prepared_and_gone_once(stage, proposal, outside):
     ready = outside.prepare_roll_back(proposal.id)
     assert (ready["result"], ready["params"]["before"], ready["params"]["after"]) == ("ready", 4, 3)
     for _ in range(2):
-        assert outside.roll_back(proposal.id, ready["params"], ready["before"])["result"] == "done"
+        assert outside.roll_back(proposal.id, ready["action"], ready["params"], ready["before"])["result"] == "done"
     assert stage.cluster.changes == [("scale", stage.ref)] * 2
 
 
