@@ -24,7 +24,8 @@ def test_what_changed_and_when(rolled):
     assert (found.workload, found.revision, found.previous_revision) == ("chat", 2, 1)
     assert found.minutes_before_start == pytest.approx(10)
     assert found.changed == "image vllm-openai v0.31.0 → v0.32.0; --max-num-seqs 256 → 64"
-    assert (found.image_changed, found.arguments_changed, found.went_back) == (True, True, False)
+    assert (found.image_changed, found.arguments_changed) == (True, True)
+    assert (found.first_revision, found.went_back) == (False, False)
     assert found.missing is None
 
 
@@ -41,6 +42,7 @@ def test_the_only_revision_has_a_time_and_no_difference():
     found = observe(Params(service="chat"), sources)
     assert found.minutes_before_start == pytest.approx(60)
     assert found.changed is None and "the only one" in found.missing
+    assert found.first_revision is True
 
 
 def test_a_kind_without_revisions_says_so():
