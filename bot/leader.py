@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,7 +65,8 @@ class Work:
 
 
 class Leader:
-    """`on_leading` is called once, between getting the lock and the first work: nobody else acts any more then."""
+    """`on_leading` is called once, between getting the lock and the first work: nobody else acts any more then.
+    `on_stopped` is called after the last work, while the lock is still held: nobody else acts yet."""
 
     def __init__(
         self,
@@ -74,12 +75,14 @@ class Leader:
         bell: Bell,
         *,
         on_leading: Callable[[], None] = lambda: None,
+        on_stopped: Callable[[], None] = lambda: None,
         poll_seconds: float = 0.2,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._lock = lock
         self._bell = bell
         self._on_leading = on_leading
+        self._on_stopped = on_stopped
         self._poll = poll_seconds
         self._clock = clock
         self._stopped = threading.Event()
@@ -99,9 +102,9 @@ class Leader:
         self._main.join(seconds)
 
     @property
-    def errors(self) -> Counter[str]:
+    def errors(self) -> Mapping[str, int]:
         """Failed steps so far, by work."""
-        return sum((lane.errors for lane in self._lanes.values()), Counter())
+        return {name: count for lane in self._lanes.values() for name, count in lane.errors.items()}
 
     def age_seconds(self) -> float:
         """Since the slowest lane was last through; 0 while this process does not lead."""
@@ -126,6 +129,7 @@ class Leader:
         for loop in loops:
             loop.join()
         self.leads = False
+        self._on_stopped()
         self._lock.release()
 
     def _loop(self, lane: "_Lane") -> None:
@@ -155,7 +159,7 @@ class _Lane:
         self._works = works
         self._failures: Counter[str] = Counter()  # in a row
         self._not_before: dict[str, float] = {}
-        self.errors: Counter[str] = Counter()
+        self.errors = {work.name: 0 for work in works}
         self.through_at = 0.0
 
     def go_through(self, clock: Callable[[], datetime]) -> bool:

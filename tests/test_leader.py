@@ -104,7 +104,7 @@ def test_a_work_that_fails_stops_no_other_is_counted_and_pauses(leading):
     leader = leading(Work("broken", broken), Work("fine", lambda now: calls.append("fine")))
     wait_until(lambda: calls.count("fine") >= 20)
     assert calls.count("broken") == 1
-    assert leader.errors == {"broken": 1}
+    assert leader.errors == {"broken": 1, "fine": 0}
     wait_until(lambda: calls.count("broken") == 2)
 
 
@@ -162,12 +162,13 @@ def test_the_age_tells_of_a_loop_that_hangs(leading):
     wait_until(lambda: leader.age_seconds() < 0.1)
 
 
-def test_stopping_ends_the_loops_and_then_gives_the_lock_back(leading):
+def test_stopping_ends_the_loops_then_what_they_started_and_then_gives_the_lock_back(leading):
     lock = FreeLock()
-    leader = leading(Work("a", lambda now: False), lock=lock)
+    held = []
+    leader = leading(Work("a", lambda now: False), lock=lock, on_stopped=lambda: held.append(not lock.released))
     wait_until(lambda: leader.leads)
     leader.stop()
-    assert (leader.leads, lock.released) == (False, True)
+    assert (leader.leads, held, lock.released) == (False, [True], True)
 
 
 def test_a_process_that_cannot_prepare_ends_instead_of_holding_the_lock():

@@ -45,6 +45,7 @@ class Backlog:
     whispers: int = 0
     oldest: datetime | None = None  # when the oldest incident without a card was heard of
     trouble: str | None = None  # Slack's last error, until something gets through again
+    limited: int = 0  # answers of 429 so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class Announcer:
         self._overdue_at: datetime | None = None
         self._limit_passed: set[int] = set()  # incidents whose time limit for a verdict has been dealt with
         self.backlog = Backlog()
+        self._limited = 0
         self.next_at: datetime | None = None  # when something that waits for its time will be due
 
     def step(self, now: datetime) -> bool:
@@ -250,6 +252,7 @@ class Announcer:
         except TooManyError as error:
             log.info("%s: %s", job.name, error)
             with self._lock:
+                self._limited += 1
                 self._pace.told_to_wait(job.lane, job.kind, self._clock(), error.wait_seconds)
         except SourceError as error:
             self._failed(job, error)
@@ -284,7 +287,7 @@ class Announcer:
         unposted = [c for c in stale if c.ts is None]
         heard = [self._looked[c.incident][1].incident.opened_at for c in unposted if c.incident in self._looked]
         with self._lock:
-            trouble = self._trouble
+            trouble, limited = self._trouble, self._limited
         self.backlog = Backlog(
             cards=len(unposted),
             edits=len(stale) - len(unposted),
@@ -292,6 +295,7 @@ class Announcer:
             whispers=len(whispers),
             oldest=min(heard, default=None),
             trouble=trouble,
+            limited=limited,
         )
 
 

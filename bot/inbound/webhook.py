@@ -55,6 +55,10 @@ class AlertmanagerWebhook:
         self.accepted = 0
         self.refused: Counter[int] = Counter()
 
+    @property
+    def has_token(self) -> bool:
+        return bool(self._token)
+
     def add_to(self, api: FastAPI) -> None:
         # A plain route: the body is read here, so FastAPI has nothing to declare, and its machinery costs a third.
         api.add_route("/alertmanager", self.answer, methods=["POST"])

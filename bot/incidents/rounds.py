@@ -59,6 +59,8 @@ class Rounds:
         self._wake = wake
         self._running: set[int] = set()  # incidents: their rounds run one after the other
         self._lock = threading.Lock()
+        self.ended = 0  # for the metrics, with the seconds that they took in all
+        self.seconds = 0.0
 
     def step(self, now: datetime) -> bool:
         with self._store.read() as tx:
@@ -105,6 +107,10 @@ class Rounds:
             tx.audit(AuditEntry(self._clock(), "bot", "round.ended", latest.id, {"round": done.number, **verdicts}))
             proposals(tx)
             tx.show(latest.number)
+        with self._lock:
+            self.ended += 1
+            if done.started_at is not None and done.ended_at is not None:
+                self.seconds += (done.ended_at - done.started_at).total_seconds()
 
     def _looked_up_again(self, incident: Incident) -> Target:
         """A target that could not be resolved when the alert came (the API server was down) may be now."""

@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Self
@@ -13,6 +13,7 @@ from bot.incidents.alert import TakenIn
 from bot.outbound.store.announce import AnnounceRows
 from bot.outbound.store.audit import AuditRows
 from bot.outbound.store.deliveries import DeliveryRows
+from bot.outbound.store.depths import DepthRows
 from bot.outbound.store.engines import Engines, lock_writers, open_engines
 from bot.outbound.store.incidents import IncidentRows
 from bot.outbound.store.migrations import migrate
@@ -22,7 +23,7 @@ from bot.outbound.store.rows import Clock
 from bot.ports import SourceError
 
 
-class SqlTx(DeliveryRows, IncidentRows, RemediationRows, AnnounceRows, RequestRows, AuditRows):
+class SqlTx(DeliveryRows, IncidentRows, RemediationRows, AnnounceRows, RequestRows, AuditRows, DepthRows):
     """All subjects on one transaction's connection: a `commands.request.RequestTx`."""
 
 
@@ -92,6 +93,11 @@ class SqlStore:
             yield
         finally:
             self._thread.writes = False
+
+    def depths(self) -> Mapping[str, int]:
+        """How many rows wait for something, by what they are."""
+        with self.read() as tx:
+            return tx.depths()
 
     def joined(self, connection: sa.Connection) -> SqlTx:
         """The subjects on a transaction that somebody else (the engine) began on our writer, and will end."""
