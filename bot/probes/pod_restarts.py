@@ -1,0 +1,261 @@
+"""Do replicas crash, and how: by which exit code, for want of memory, by a probe's hand, or before they even start?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bot.fleet import Service
+from bot.ports import Container, Event, Pod, SourceError, Sources
+from bot.probes.asking import Later, number
+from bot.probes.naming import names
+from bot.probes.served import pods_of, selector_of, service_of
+from bot.vllm.arguments import serving_container
+from bot.vllm.crashes import Crash, Ending, endings
+
+_PULLING = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull")
+_CONFIGURED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_EVENTS_OF = 16  # pods whose events are asked for
+
+
+class Params(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    service: str
+    within_seconds: Annotated[float, Field(gt=0)] = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Of the pods that are there now, each with its last ending; exit code 0 counts as a crash. A pod that is being
+    deleted is no crash."""
+
+    crashes: int | None = None  # pods that crashed lately
+    crashing_now: int | None = None  # in CrashLoopBackOff, or ended
+    restarts: int | None = None  # of all containers, lately; at least so many
+    oom_killed: int | None = None
+    engine_died: int | None = None  # exit code 0
+    bad_arguments: int | None = None  # exit code 2
+    killed: int | None = None  # exit code 137, not for memory
+    aborted: int | None = None  # exit code 134
+    failed: int | None = None  # exit code 1
+    segmentation_faults: int | None = None
+    startup_probe_kills: int | None = None
+    liveness_probe_kills: int | None = None
+    image_pulls_failing: int | None = None
+    cannot_start: int | None = None  # a Secret, ConfigMap or command that is not there
+    init_failing: int | None = None
+    pod: str | None = None  # the one that crashed last
+    node: str | None = None  # its node
+    exit_code: int | None = None
+    ended: str | None = None  # "out of host memory"
+    minutes_ago: float | None = None
+    lived_seconds: float | None = None
+    crashed_pods: str | None = None
+    waiting: str | None = None  # what keeps others from starting
+    newest_revision_only: bool | None = None  # all that crashed are of the newest revision
+    one_node_only: bool | None = None  # all that crashed are on one node, though replicas are on several
+    startup_budget_seconds: float | None = None  # until the probes give a start up
+    startup_probe: bool | None = None
+    missing: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    pod: Pod
+    container: Container
+    ending: Ending | None  # within the time asked for
+
+
+def observe(params: Params, sources: Sources) -> Reading:
+    service = service_of(sources, params.service)
+    budget = Later(lambda: _budget(sources, service))
+    counted = Later(lambda: _counted(sources, service, params.within_seconds))
+    newest = Later(lambda: _newest(sources, service))
+    pods = pods_of(sources, service)
+    if not pods:
+        return Reading(missing="it has no pods")
+    events, events_missing = _events(sources, pods)
+    each = (_seen(pod, events.get(pod.name, ()), sources, params.within_seconds) for pod in pods)
+    seen = [one for one in each if one is not None]
+    counts = _counts(seen, killers_known=events_missing is None)
+    budget_seconds, has_probe = _or_none(budget) or (None, None)
+    return Reading(
+        **counts,
+        **_last(seen, sources),
+        restarts=max(round(_or_none(counted) or 0), counts["crashes"]),
+        image_pulls_failing=sum(_waits(pod, _PULLING) is not None for pod in pods),
+        cannot_start=sum(_waits(pod, _CONFIGURED) is not None for pod in pods),
+        init_failing=sum(_init_fails(pod) is not None for pod in pods),
+        waiting=_waiting(pods),
+        newest_revision_only=_all_of(newest, seen),
+        one_node_only=_one_node(seen, pods),
+        startup_budget_seconds=budget_seconds,
+        startup_probe=has_probe,
+        missing=events_missing,
+    )
+
+
+def _or_none(later: "Later[Any]") -> Any:
+    """What only rounds off the answer may be missing."""
+    try:
+        return later.get()
+    except SourceError:
+        return None
+
+
+# ---------------------------------------------------------------------------------------------- the pods
+
+
+def _events(sources: Sources, pods: Sequence[Pod]) -> tuple[dict[str, tuple[Event, ...]], str | None]:
+    """Of pods that have ended once: the kubelet's events tell who killed them."""
+    wanted = [pod for pod in pods if any(c.restart_count or c.last_state for c in pod.containers)][:_EVENTS_OF]
+    asked = [(pod.name, Later(_asking(sources, pod))) for pod in wanted]
+    try:
+        return {name: later.get() for name, later in asked}, None
+    except SourceError as error:
+        return {}, f"whether probes killed them is not known: {error}"
+
+
+def _asking(sources: Sources, pod: Pod) -> Callable[[], tuple[Event, ...]]:
+    return lambda: sources.cluster.events(pod.namespace, "Pod", pod.name)
+
+
+def _seen(pod: Pod, events: Sequence[Event], sources: Sources, within_seconds: float) -> _Seen | None:
+    container = serving_container(pod.containers)
+    if container is None:
+        return None
+    lately = [
+        ending
+        for ending in endings(container, events)
+        if ending.state.at is None or (sources.now - ending.state.at).total_seconds() <= within_seconds
+    ]
+    return _Seen(pod, container, lately[0] if lately else None)
+
+
+def _counts(seen: Sequence[_Seen], *, killers_known: bool) -> dict[str, Any]:
+    """Without the kubelet's events a probe's kill looks like a death of its own."""
+    crashed = [s.ending.crash for s in seen if s.ending is not None and s.ending.crash is not Crash.NODE_LOST]
+    known: dict[str, Any] = {
+        "crashes": len(crashed),
+        "crashing_now": sum(_crashing(s.container) for s in seen),
+        "oom_killed": crashed.count(Crash.OOM_KILLED),
+        "engine_died": crashed.count(Crash.ENGINE_DIED),
+        "bad_arguments": crashed.count(Crash.BAD_ARGUMENTS),
+        "killed": crashed.count(Crash.KILLED),
+        "aborted": crashed.count(Crash.ABORTED),
+        "failed": crashed.count(Crash.FAILED),
+        "segmentation_faults": crashed.count(Crash.SEGMENTATION_FAULT),
+        "startup_probe_kills": crashed.count(Crash.STARTUP_PROBE),
+        "liveness_probe_kills": crashed.count(Crash.LIVENESS_PROBE),
+    }
+    unsure = () if killers_known else ("engine_died", "killed", "startup_probe_kills", "liveness_probe_kills")
+    return {**known, **dict.fromkeys(unsure)}
+
+
+def _crashing(container: Container) -> bool:
+    state = container.state
+    return state is not None and (state.phase == "terminated" or state.reason == "CrashLoopBackOff")
+
+
+def _last(seen: Sequence[_Seen], sources: Sources) -> dict[str, Any]:
+    crashed = [s for s in seen if s.ending is not None]
+    if not crashed:
+        return {}
+    last = max(crashed, key=lambda s: (s.ending is not None and s.ending.state.at) or s.pod.created_at)
+    assert last.ending is not None
+    at = last.ending.state.at
+    return {
+        "pod": last.pod.name,
+        "node": last.pod.node,
+        "exit_code": last.ending.state.exit_code,
+        "ended": last.ending.crash.value,
+        "minutes_ago": (sources.now - at).total_seconds() / 60 if at is not None else None,
+        "lived_seconds": last.ending.lived_seconds,
+        "crashed_pods": names(s.pod.name for s in crashed),
+    }
+
+
+def _waits(pod: Pod, reasons: Sequence[str]) -> str | None:
+    for container in (*pod.init_containers, *pod.containers):
+        state = container.state
+        if state is not None and state.phase == "waiting" and state.reason in reasons:
+            return f"{pod.name}: {state.reason}" + (f": {state.message}" if state.message else "")
+    return None
+
+
+def _init_fails(pod: Pod) -> str | None:
+    for container in pod.init_containers:
+        last = container.last_state
+        if _crashing(container) and not _ended_well(container):
+            code = f" (exit code {last.exit_code})" if last is not None and last.exit_code is not None else ""
+            return f"{pod.name}: its init container {container.name} fails{code}"
+    return None
+
+
+def _ended_well(container: Container) -> bool:
+    return container.state is not None and container.state.phase == "terminated" and container.state.exit_code == 0
+
+
+def _waiting(pods: Sequence[Pod]) -> str | None:
+    found = [_waits(pod, (*_PULLING, *_CONFIGURED)) or _init_fails(pod) for pod in pods]
+    told = sorted(text for text in found if text is not None)
+    return None if not told else told[0] + (f" (and {len(told) - 1} more)" if len(told) > 1 else "")
+
+
+# ---------------------------------------------------------------------------------------------- who has it in common
+
+
+def _newest(sources: Sources, service: Service) -> set[str]:
+    """The newest ReplicaSet of each Deployment; empty for other kinds, whose pods do not tell."""
+    found = set()
+    for ref in service.workloads:
+        revisions = sources.cluster.revisions(ref) if ref.kind == "Deployment" else ()
+        if len(revisions) > 1:
+            found.add(max(revisions, key=lambda r: r.number).replica_set)
+    return found
+
+
+def _all_of(newest: "Later[set[str]]", seen: Sequence[_Seen]) -> bool | None:
+    sets = _or_none(newest)
+    crashed = [s.pod.owner for s in seen if s.ending is not None]
+    return None if not sets or not crashed else all(owner in sets for owner in crashed)
+
+
+def _one_node(seen: Sequence[_Seen], pods: Sequence[Pod]) -> bool | None:
+    crashed = {s.pod.node for s in seen if s.ending is not None}
+    if not crashed:
+        return None
+    return len(crashed) == 1 and len({pod.node for pod in pods if pod.node is not None}) > 1
+
+
+# ---------------------------------------------------------------------------------------------- numbers around it
+
+
+def _counted(sources: Sources, service: Service, within_seconds: float) -> float | None:
+    """As kube-state-metrics counts them, if Prometheus has it: pods that are gone by now, too."""
+    selector = selector_of(sources, service)
+    # Without honorLabels Prometheus keeps `pod` for the exporter's own.
+    claimed = selector.replace("namespace=", "exported_namespace=").replace("pod=", "exported_pod=")
+    metric, span = "kube_pod_container_status_restarts_total", f"{round(within_seconds)}s"
+    either = " or ".join(f"increase({metric}{{{s}}}[{span}])" for s in (selector, claimed))
+    return number(sources.metrics, f"sum({either})")
+
+
+def _budget(sources: Sources, service: Service) -> tuple[float | None, bool] | None:
+    """How long the first workload's probes let a container start, and whether it has a startup probe at all."""
+    workload = sources.cluster.workload(service.workloads[0])
+    if workload is None:
+        return None
+    containers = [c for c in workload.template.get("spec", {}).get("containers", []) if "vllm" in str(c)]
+    spec = containers[0] if containers else {}
+    startup = spec.get("startupProbe")
+    return _until_killed(startup or spec.get("livenessProbe")), startup is not None
+
+
+def _until_killed(probe: Mapping[str, Any] | None) -> float | None:
+    if probe is None:
+        return None
+    period, failures = probe.get("periodSeconds") or 10, probe.get("failureThreshold") or 3
+    return float((probe.get("initialDelaySeconds") or 0) + period * failures)
