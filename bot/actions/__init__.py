@@ -30,5 +30,5 @@ A change of a node has the fields `node` and `schedulable` in its Params: the gu
 and lets every one back in.
 What several actions need stands beside them: `contract` (values), `finder` (name -> module, and the way back),
 `owners` (who else decides about a workload or a node), `nodes` (parameters of a node's change), `tenants` (who runs on
-a node), `rolling` (a rolling update's arithmetic).
+a node), `drainable` (what speaks against emptying it), `rolling` (a rolling update's arithmetic).
 """

@@ -1,4 +1,5 @@
-"""Who else decides about a workload: an autoscaler about its replicas, a deployment tool about all of it.
+"""Who else decides about a workload: an autoscaler about its replicas, a deployment tool about all of it. And about a
+node: NVIDIA's NVSentinel, or whoever removes nodes.
 
 Whoever changes the object behind their back is undone. So each is named, with the right front door.
 """
@@ -6,7 +7,7 @@ Whoever changes the object behind their back is undone. So each is named, with t
 import json
 
 from bot.fleet import WorkloadRef
-from bot.ports import Autoscaler, ClusterReader, Workload
+from bot.ports import Autoscaler, ClusterReader, Node, Workload
 
 
 def replica_owner(ref: WorkloadRef, wanted: int, cluster: ClusterReader) -> str | None:
@@ -56,3 +57,46 @@ def _gitops_door(workload: Workload) -> str:
             namespace = labels.get(f"{prefix}/namespace", workload.ref.namespace)
             return f"commit it to the source of {kind} {name}, or first: flux suspend {kind} {name} -n {namespace}"
     return "commit it to its repository"
+
+
+# Labels and annotations that NVSentinel's fault-quarantine and node-drainer set, and the label that opts a node out.
+_SENTINEL_STATE = "dgxc.nvidia.com/nvsentinel-state"
+_SENTINEL_MANAGES = "k8saas.nvidia.com/ManagedByNVSentinel"
+_GIVEN_UP = ("drain-failed", "remediation-failed")
+# Taints of those who drain a node in order to remove it.
+_REMOVERS = {
+    "ToBeDeletedByClusterAutoscaler": "the Cluster Autoscaler",
+    "karpenter.sh/disrupted": "Karpenter",
+    "karpenter.sh/disruption": "Karpenter",
+}
+
+
+def node_holder(node: Node) -> str | None:
+    """Who is at work on the node already, and the right front door; None if nobody is."""
+    if (state := _sentinel_state(node)) is not None:
+        return _sentinels_door(node.name, state)
+    for taint in node.taints:
+        if who := _REMOVERS.get(taint.partition("=")[0].partition(":")[0]):
+            return f"{who} is removing {node.name}: it drains the node itself. Watch: kubectl get node {node.name} -w"
+    return None
+
+
+def _sentinel_state(node: Node) -> str | None:
+    if node.labels.get(_SENTINEL_MANAGES) == "false":
+        return None  # somebody took the node over from it
+    quarantined = (
+        node.annotations.get("quarantineHealthEvent") or node.labels.get("k8saas.nvidia.com/cordon-by") == "NVSentinel"
+    )
+    return node.labels.get(_SENTINEL_STATE) or ("quarantined" if quarantined else None)
+
+
+def _sentinels_door(name: str, state: str) -> str:
+    if state in _GIVEN_UP:
+        return (
+            f"NVSentinel holds {name} and has given up on it ({state}). Take the node over first: "
+            f"kubectl label node {name} {_SENTINEL_MANAGES}=false"
+        )
+    return (
+        f"NVSentinel holds {name} ({state}): it drains and mends the node and brings it back by itself. "
+        f"Watch: kubectl get node {name} -L {_SENTINEL_STATE} -w. To call it off: kubectl uncordon {name}"
+    )
