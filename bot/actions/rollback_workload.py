@@ -4,16 +4,15 @@ Revisions are told apart by their ReplicaSets: a number is given anew when its t
 """
 
 from collections.abc import Mapping
-from math import ceil
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from bot.actions import rolling
 from bot.actions.contract import Aim, CapacityChange, Effect, Preview, Progress
 from bot.actions.owners import manager
 from bot.fleet import NAME, WorkloadRef
 from bot.ports import ConflictError, Controls, Revision, Risk, Sources, Workload
-from bot.vllm import placement
 from bot.vllm.stuck import first_stuck, living
 
 RISK = Risk.MEDIUM
@@ -142,7 +141,7 @@ def objections(params: Params, sources: Sources) -> tuple[str, ...]:
         _changed(params, workload, revisions),
         manager(workload),
         f"{params.name} is paused: nothing would roll. {_resume(params)}" if workload.paused else None,
-        _no_room(params, workload, target, sources),
+        rolling.no_room(workload, target.template, sources, there=target.replicas, serving=target.ready),
     ]
     return tuple(reason for reason in found if reason is not None)
 
@@ -165,31 +164,6 @@ def _changed(params: Params, workload: Workload, revisions: tuple[Revision, ...]
     if current.replica_set == params.replica_set:
         return f"revision {current.number} is the current one of {params.name} already"
     return f"revision {current.number} is the current one of {params.name}, no longer {params.from_revision}"
-
-
-def _no_room(params: Params, workload: Workload, target: Revision, sources: Sources) -> str | None:
-    """A rolling update that may take no old pod away needs room for a new one first, or it stands still for ever."""
-    need = placement.gpus_of(target.template)
-    missing = workload.desired - target.replicas
-    if need == 0 or missing <= 0 or _old_pods_that_may_go_first(workload, target, sources) > 0:
-        return None
-    free = sources.cluster.free_gpus()
-    if placement.room(target.template, sources.cluster.nodes(), free):
-        return None
-    by_node = ", ".join(f"{node} {count}" for node, count in sorted(free.items()) if count) or "none"
-    return (
-        f"{params.name} is replaced with {workload.max_unavailable} unavailable at most, so a new replica must start "
-        f"first, and no node has {need} free GPUs for it; free GPUs by node: {by_node}"
-    )
-
-
-def _old_pods_that_may_go_first(workload: Workload, target: Revision, sources: Sources) -> int:
-    """How many old pods Kubernetes removes before a new one is ready, even those that are not ready themselves: it
-    keeps the number of pods at the desired one less maxUnavailable, and does not count new pods that do not serve."""
-    if workload.max_unavailable is None:
-        return workload.desired  # all are stopped first
-    pods = len(living(sources.cluster.pods_of(workload.ref)))
-    return max(0, pods - (workload.desired - workload.max_unavailable) - (target.replicas - target.ready))
 
 
 def execute(params: Params, before: Mapping[str, Any], sources: Sources, controls: Controls) -> None:
@@ -237,18 +211,7 @@ def capacity_change(params: Params, sources: Sources) -> CapacityChange:
     target = _set(params.replica_set, revisions)
     if workload is None or target is None:
         return CapacityChange(replicas=0, ready=0)
-    replaced = max(0, workload.desired - target.replicas)
-    if workload.max_surge is None or workload.max_unavailable is None:
-        return CapacityChange(workload.desired, workload.ready, lost=workload.ready, replaced=workload.desired)
-    at_once = max(1, workload.max_surge + workload.max_unavailable)
-    return CapacityChange(
-        replicas=workload.desired,
-        ready=workload.ready,
-        lost=max(0, workload.ready - (workload.desired - workload.max_unavailable)) if replaced else 0,
-        replaced=replaced,
-        waves=max(1, ceil(replaced / at_once)),
-        gpus_needed=min(replaced, workload.max_surge) * placement.gpus_of(target.template),
-    )
+    return rolling.capacity_change(workload, target.template, there=target.replicas)
 
 
 def by_hand(params: Params) -> str:

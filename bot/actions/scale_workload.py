@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from bot.actions import rolling
 from bot.actions.contract import Aim, CapacityChange, Effect, Preview, Progress
 from bot.actions.owners import manager, replica_owner
 from bot.fleet import NAME, WorkloadRef
@@ -94,7 +95,7 @@ def objections(params: Params, sources: Sources) -> tuple[str, ...]:
         replica_owner(params.ref, params.after, sources.cluster),
         manager(workload),
         _changed(params, workload),
-        _busy(workload),
+        rolling.busy(workload),
         _beyond_limits(params, sources),
         _no_room(params, workload, sources) if params.after > params.before else None,
     ]
@@ -107,18 +108,6 @@ def _changed(params: Params, workload: Workload) -> str | None:
     if workload.desired == params.after:
         return f"{params.name} is set to {_replicas(params.after)} already"
     return f"{params.name} is set to {_replicas(workload.desired)} now, no longer {params.before}: somebody changed it"
-
-
-def _busy(workload: Workload) -> str | None:
-    name, namespace = workload.ref.name, workload.ref.namespace
-    if workload.paused:
-        return f"{name} is paused: somebody works on it. kubectl -n {namespace} rollout resume deployment/{name}"
-    if workload.observed_generation < workload.generation or workload.updated < workload.desired:
-        return (
-            f"a rollout of {name} is in progress ({workload.updated} of {workload.desired} replicas updated); "
-            f"wait for it, or roll it back"
-        )
-    return None
 
 
 def _beyond_limits(params: Params, sources: Sources) -> str | None:
