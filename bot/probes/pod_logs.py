@@ -1,0 +1,203 @@
+"""What do the replicas' logs say: of the run that crashed, of the start that does not end, of those that serve?
+
+Each kind of line is a field, true, false or not known: it is false only where all logs that matter were read.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bot.ports import Container, Pod, SourceError, Sources
+from bot.probes.asking import Later
+from bot.probes.naming import names
+from bot.probes.served import pods_of, service_of
+from bot.vllm.arguments import serving_container
+from bot.vllm.log_signatures import Family, LogReading, Match, Phase, excerpt, read
+
+# Of a replica that came up and serves, lines about its start are past; these are not.
+_WHILE_SERVING = {
+    Family.GPU_FAULTED,
+    Family.COMMUNICATION_FAILED,
+    Family.NUMBERS_BROKEN,
+    Family.CHAT_TEMPLATE_MISSING,
+    Family.ENGINE_STALLED,
+    Family.BROADCAST_WAITS,
+}
+
+
+class Params(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    service: str
+    tail: Annotated[int, Field(ge=10, le=5000)] = 1000  # lines of each log
+    max_logs: Annotated[int, Field(ge=1, le=16)] = 6
+    within_seconds: Annotated[float, Field(gt=0)] = 3600  # how long ago a crash may be
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    logs: str | None = None  # "chat-1 (the run that ended), chat-2"
+    cause: str | None = None  # what the most telling line means
+    remedy: str | None = None
+    line: str | None = None  # without secrets
+    pod: str | None = None
+    starting_pod: str | None = None  # one that is not ready yet
+    startup_phase: str | None = None  # how far it has come: "loading weights"
+    startup_percent: int | None = None  # of the weights
+    refused_argument: str | None = None  # "--disable-log-requests"
+    fitting_max_model_len: int | None = None  # what vLLM says would fit
+    kv_cache_too_small: bool | None = None  # at the start: raise gpu_memory_utilization
+    weights_too_large: bool | None = None
+    gpu_memory_taken: bool | None = None  # by somebody else
+    gpu_oom_warming_up: bool | None = None
+    gpu_oom_serving: bool | None = None  # lower gpu_memory_utilization
+    gpu_faulted: bool | None = None
+    communication_failed: bool | None = None  # NCCL
+    no_gpu: bool | None = None
+    arguments_refused: bool | None = None
+    model_not_available: bool | None = None
+    disk_full: bool | None = None
+    interrupted_while_loading: bool | None = None
+    start_timed_out: bool | None = None
+    numbers_broken: bool | None = None  # NaN
+    chat_template_missing: bool | None = None
+    engine_stalled: bool | None = None
+    worker_killed: bool | None = None  # by signal 9
+    worker_died: bool | None = None
+    engine_died: bool | None = None
+    broadcast_waits: bool | None = None  # harmless while it loads
+    log_excerpt: str | None = None
+    missing: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A log worth reading. `weight`: the crashed before the starting before the serving."""
+
+    pod: Pod
+    container: Container
+    previous: bool
+    weight: int
+
+    @property
+    def words(self) -> str:
+        return f"{self.pod.name} (the run that ended)" if self.previous else self.pod.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    run: _Run
+    text: str
+    reading: LogReading
+
+    @property
+    def matches(self) -> tuple[Match, ...]:
+        serves = self.run.weight == _SERVING
+        return tuple(m for m in self.reading.matches if not serves or m.signature.family in _WHILE_SERVING)
+
+    def has(self, family: Family) -> bool | None:
+        if self.run.weight == _SERVING and family not in _WHILE_SERVING:
+            return False
+        return self.reading.has(family)
+
+
+_CRASHED, _STARTING, _SERVING = range(3)
+
+
+def observe(params: Params, sources: Sources) -> Reading:
+    service = service_of(sources, params.service)
+    pods = pods_of(sources, service)
+    runs = sorted((r for p in pods for r in _runs(p, params, sources)), key=lambda r: (r.weight, r.pod.name))
+    if not runs:
+        return Reading(missing="no replica has started, so there is no log")
+    asked = [(run, Later(_asking(run, params, sources))) for run in runs[: params.max_logs]]
+    logs, missing = list[_Log](), list[str]()
+    unread = False
+    for run, later in asked:
+        try:
+            text = later.get()
+        except SourceError as error:
+            missing.append(f"log of {run.words}: {error.why}")
+            unread = unread or run.weight != _SERVING
+            continue
+        logs.append(_Log(run, text, read(text)))
+    left_out = [run for run in runs[params.max_logs :] if run.weight != _SERVING]
+    if left_out:
+        missing.append(f"{len(left_out)} more logs were not read")
+    return _told(logs, complete=not unread and not left_out, missing=missing)
+
+
+def _runs(pod: Pod, params: Params, sources: Sources) -> Iterable[_Run]:
+    container = serving_container(pod.containers)
+    if container is None or container.state is None or pod.node is None:
+        return
+    state, last = container.state, container.last_state
+    lately = last is not None and (last.at is None or (sources.now - last.at).total_seconds() <= params.within_seconds)
+    if last is not None and (lately or state.reason == "CrashLoopBackOff"):
+        yield _Run(pod, container, True, _CRASHED)
+    if state.phase == "terminated":
+        yield _Run(pod, container, False, _CRASHED)
+    elif state.phase == "running":
+        yield _Run(pod, container, False, _SERVING if pod.ready else _STARTING)
+
+
+def _asking(run: _Run, params: Params, sources: Sources) -> Callable[[], str]:
+    pod, container = run.pod, run.container.name
+    return lambda: sources.cluster.pod_logs(pod.namespace, pod.name, container, tail=params.tail, previous=run.previous)
+
+
+def _told(logs: Sequence[_Log], *, complete: bool, missing: Sequence[str]) -> Reading:
+    telling = _most_telling(logs)
+    starting = next((log for log in logs if log.run.weight == _STARTING), None)
+    reached = starting.reading.reached if starting is not None else None
+    unclear = {f.value for log in logs for f in log.reading.unclear}
+    reasons = [
+        *missing,
+        *([f"a log is cut off before it tells the phase: {', '.join(sorted(unclear))}"] if unclear else []),
+    ]
+    families = {family.value: _has(family, logs, complete=complete) for family in Family}
+    match = telling[1] if telling is not None else None
+    shown = telling[0] if telling is not None else logs[0] if logs else None
+    return Reading(
+        **families,  # each family is a field, as a test makes sure
+        logs=names(log.run.words for log in logs),
+        cause=match.signature.meaning if match is not None else None,
+        remedy=match.signature.remedy if match is not None else None,
+        line=match.line if match is not None else None,
+        pod=telling[0].run.pod.name if telling is not None else None,
+        starting_pod=starting.run.pod.name if starting is not None else None,
+        startup_phase=reached.title if reached is not None and reached.phase is not Phase.SERVING else None,
+        startup_percent=starting.reading.percent if starting is not None else None,
+        refused_argument=_group(logs, "argument"),
+        fitting_max_model_len=_number(_group(logs, "length", Family.KV_CACHE_TOO_SMALL)),
+        log_excerpt=excerpt(shown.text, shown.matches) if shown is not None else None,
+        missing="; ".join(reasons) or None,
+    )
+
+
+def _most_telling(logs: Sequence[_Log]) -> tuple[_Log, Match] | None:
+    """The most specific line of the logs that matter most."""
+    for weight in (_CRASHED, _STARTING, _SERVING):
+        found = [(log, log.matches[0]) for log in logs if log.run.weight == weight and log.matches]
+        if found:
+            order = list(Family)
+            return min(found, key=lambda pair: order.index(pair[1].signature.family))
+    return None
+
+
+def _has(family: Family, logs: Sequence[_Log], *, complete: bool) -> bool | None:
+    found = [log.has(family) for log in logs]
+    if any(found):
+        return True
+    return False if complete and logs and None not in found else None
+
+
+def _group(logs: Sequence[_Log], name: str, family: Family | None = None) -> str | None:
+    told = [m for log in logs for m in log.matches if name in m.told]
+    return next((m.told[name] for m in told if family is None or m.signature.family is family), None)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text.replace(",", "")) if text is not None else None
