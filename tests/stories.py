@@ -122,7 +122,7 @@ GPU_UNCLEAR = Finding(
     Severity.CRITICAL,
     "GPU memory errors",
     "",
-    unknown=("gpu.uncorrected: not exported by dcgm-exporter",),
+    unknown=("gpu_memory.uncorrected: not exported by dcgm-exporter",),
 )
 
 QUEUE = Observation(
@@ -134,7 +134,7 @@ QUEUE = Observation(
     0.2,
     queries=(Query('sum(vllm:num_requests_waiting{namespace="llm"})', "138", "http://127.0.0.1:9090/graph?g0.expr=x"),),
 )
-GPU_DOWN = Observation("gpu", "gpu_memory_errors", "GPU memory errors?", None, "no agent on gpu-03", 0.1)
+GPU_DOWN = Observation("gpu_memory", "gpu_memory_errors", "GPU memory errors?", None, "no agent on gpu-03", 0.1)
 
 
 def round_of(number: int = 1, minutes: float = 0.12, **changes: object) -> Round:

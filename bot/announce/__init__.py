@@ -3,6 +3,8 @@
 view       everything the store knows of one incident, read at once
 verdict    which verdict stands now: confirmed, inconclusive, nothing found, not run, no runbook
 card       view -> the incident's one message, edited in place
+readings   a probe's answer in words
+evidence   a round as a message: what was asked, what came back, what follows
 thread     view -> the thread: evidence of each round, what happened to it, in order
 changes    a proposal's life in words, for the card and the thread
 pushes     who is called, when, and with which words

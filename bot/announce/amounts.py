@@ -1,9 +1,12 @@
 """Numbers as people say them: with a unit, no more digits than help, and a histogram's quantile as the range it is."""
 
 import math
+import re
 from datetime import timedelta
 
 from bot.incidents.incident import SignalReading
+
+_NUMBER = re.compile(r"^-?[\d,.]+")
 
 
 def amount(value: float, unit: str) -> str:
@@ -42,8 +45,9 @@ def amount_range(low: float | None, high: float | None, unit: str) -> str:
     lower, upper = amount(low, unit), amount(high, unit)
     if unit == "seconds" and low < 1 <= high < 100:
         lower = f"{low:.3g} s"  # 0.5–1 s, not 500 ms–1 s
-    suffix = upper[len(upper.rstrip("%°Csm/in ")) :]
-    return f"{lower.removesuffix(suffix)}–{upper}" if lower.endswith(suffix) else f"{lower}–{upper}"
+    number, suffix = _NUMBER.match(lower), _NUMBER.sub("", upper)
+    same_unit = number is not None and lower[number.end() :] == suffix
+    return f"{lower.removesuffix(suffix)}–{upper}" if same_unit and suffix else f"{lower}–{upper}"
 
 
 def reading(signal: SignalReading) -> str:

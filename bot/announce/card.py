@@ -219,7 +219,8 @@ def _small_print(view: View, now: Standing) -> Iterator[str]:
         more = f"; {len(blind) - BLIND} more in the thread" if len(blind) > BLIND else ""
         yield f":see_no_evil: Not checked: {'; '.join(shown)}{more}"
     if now.top is not None and now.top.note and now.outcome is Outcome.CONFIRMED:
-        yield f":bulb: {plain(now.top.note)}"
+        # Its first sentence; the thread has all of it.
+        yield f":bulb: {plain(_sentence(now.top.note.split('. ')[0]))}"
     late = _late(view)
     if late is not None:
         yield f":snail: Slack got this {late} after the alert."

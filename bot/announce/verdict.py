@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bot.announce.amounts import is_bad
+from bot.announce.readings import missing
 from bot.announce.view import View
 from bot.incidents.incident import IncidentState, Round, RoundReason
 from bot.incidents.judge import Finding, Verdict
@@ -89,17 +90,24 @@ def blind_spots_by_reason(round: Round) -> list[tuple[list[str], str]]:
 
 
 def blind_spots(round: Round) -> list[tuple[str, str]]:
-    """What was asked and not answered, each with the reason; then what a rule missed in an answer that came."""
-    spots = [(o.ask or o.step, o.error) for o in round.observations if o.error is not None]
+    """What was asked and not answered, each with the reason; what a rule missed in an answer that came; and what a
+    probe says it could not measure. By the steps' names, which are short."""
+    spots = [(_step(o.step), o.error) for o in round.observations if o.error is not None]
     if round.signal is not None and round.signal.error is not None:
         spots.insert(0, (round.signal.name, round.signal.error))
-    failed = {o.step for o in round.observations if o.error is not None}
-    unknown = dict.fromkeys(u for f in round.findings if f.verdict is Verdict.INCONCLUSIVE for u in f.unknown)
-    for one in unknown:
-        what, _, why = one.partition(":")
-        if what.split(".")[0].strip() not in failed:
-            spots.append((what.strip(), why.strip()))
-    return spots
+    for finding in round.findings:
+        for one in finding.unknown if finding.verdict is Verdict.INCONCLUSIVE else ():
+            what, _, why = one.partition(":")
+            spots.append((_step(what.split(".")[0]), why.strip()))
+    spots += [(_step(o.step), lack) for o in round.observations if (lack := missing(o.reading)) is not None]
+    first: dict[str, str] = {}
+    for what, why in spots:
+        first.setdefault(what, why)
+    return list(first.items())
+
+
+def _step(name: str) -> str:
+    return name.strip().replace("_", " ")
 
 
 class Ending(enum.Enum):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from bot.announce.thread import evidence
+from bot.announce.evidence import evidence
 from bot.announce.verdict import of_round
 from bot.announce.view import View
 from bot.commands.context import Context, incident_meant

@@ -46,7 +46,7 @@ def test_the_card_is_the_bar_that_the_design_sets():
         "  GPU 97 % busy\n"
         "  Prefill P99 < 0.3 s: no long prompts\n"
         "\n"
-        "? Not checked: GPU memory errors (no agent on gpu-03)\n"
+        "? Not checked: gpu memory (no agent on gpu-03)\n"
         "\n"
         "On call @U01ALICE · 2 alerts · high_latency, round 1, 1.4 s · inc-142\n"
     )
@@ -144,7 +144,7 @@ def test_an_inconclusive_card_says_what_is_not_known_and_offers_to_look_again():
     assert "chat-70b · TTFT P99 not known (SLO 1 s) since 02:07" in shown
     assert "Inconclusive: cannot tell whether it is Under-provisioned or GPU memory errors." in shown
     assert "Ruled out: Long prompts" in shown
-    assert "Not checked: TTFT P99, How many requests wait (Prometheus did not answer within 8 s)" in shown
+    assert "Not checked: TTFT P99, queue (Prometheus did not answer within 8 s)" in shown
     assert "Diagnose again" in buttons(s.inconclusive())
     assert "fine" not in shown and "ok" not in shown.lower().split()
 
@@ -266,3 +266,9 @@ def test_a_menu_has_at_most_five_choices():
 def test_an_unclear_rule_beside_a_confirmed_one_does_not_hide_it():
     unclear = replace(s.GPU_UNCLEAR, verdict=Verdict.INCONCLUSIVE)
     assert "Under-provisioned:" in words(s.view(s.round_of(findings=(s.UNDER_PROVISIONED, unclear))))
+
+
+def test_the_correction_of_the_usual_advice_is_short_on_the_card():
+    noted = replace(s.UNDER_PROVISIONED, note="The usual advice changes nothing. Since vLLM 0.20 the default is 0.92.")
+    shown = words(s.view(s.round_of(findings=(noted,))))
+    assert "The usual advice changes nothing." in shown and "0.92" not in shown

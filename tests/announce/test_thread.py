@@ -1,75 +1,17 @@
 from dataclasses import replace
 
-from bot.announce.thread import LOG_LINES, PAGE_CHARACTERS, evidence, messages, pages
+from bot.announce.thread import PAGE_CHARACTERS, messages, pages
 from bot.incidents.incident import IncidentState, RoundReason
-from bot.incidents.judge import Query
 from bot.outbound.slack.blocks import message
 from bot.outbound.slack.limits import validate_message
 from bot.outbound.slack.mrkdwn import called
 from bot.outbound.terminal import render
-from bot.report import Report, Text
+from bot.report import Note, Text
 from tests import stories as s
-
-
-def words(round, view=None) -> str:
-    return render(Report("x", evidence(round, view or s.view(round))), width=10_000)
 
 
 def keys(view) -> list[str]:
     return [m.key for m in messages(view)]
-
-
-def test_a_round_tells_each_question_its_query_its_number_and_what_failed():
-    shown = words(s.round_of())
-    assert "Round 1 (start) · high_latency · 1.4 s" in shown
-    assert "Under-provisioned: 138 requests wait" in shown
-    assert "TTFT P99 2.5–5 s (SLO 1 s)" in shown
-    assert "How many requests wait?\nwaiting 138 · running 192 · growth 9.2/min · oldest not known" in shown
-    assert 'sum(vllm:num_requests_waiting{namespace="llm"}) (http://127.0.0.1:9090/graph?g0.expr=x) → 138' in shown
-    assert "GPU memory errors?\nNot answered: no agent on gpu-03" in shown
-    assert "Under-provisioned: confirmed." in shown and "Long prompts: ruled out" in shown
-
-
-def test_what_was_inconclusive_says_what_was_missing():
-    assert "GPU memory errors: inconclusive: gpu.uncorrected: not exported by dcgm-exporter" in words(s.INCONCLUSIVE)
-
-
-def test_a_symptom_names_what_explains_it():
-    symptom = replace(s.UNDER_PROVISIONED, title="Queue long", suppressed_by="engine_hung")
-    assert "Queue long: confirmed, explained by engine_hung" in words(s.round_of(findings=(symptom,)))
-
-
-def test_a_look_at_the_past_says_who_can_answer_for_it():
-    shown = words(s.round_of(as_of=s.at(-60), asked_by=s.BOB, reason=RoundReason.REQUESTED))
-    assert "requested by @U02BOB, as of" in shown and "Only Prometheus can answer for the past" in shown
-
-
-def test_nested_readings_and_units_are_words():
-    reading = {
-        "busy_ratio": 0.97,
-        "memory_bytes": 80 * 2**30,
-        "hot": True,
-        "by_pod": {"chat-70b-a": 3, "chat-70b-b": None},
-        "recent": ["10:02 image v1 → v2"],
-        "none_at_all": [],
-    }
-    shown = words(s.round_of(observations=(replace(s.QUEUE, reading=reading, queries=()),)))
-    assert "busy 97 %" in shown and "memory 80 GiB" in shown and "hot yes" in shown
-    assert "by pod: chat-70b-a 3, chat-70b-b not known" in shown
-    assert "recent: 10:02 image v1 → v2" in shown and "none at all: none" in shown
-
-
-def test_a_long_log_shows_its_end_and_says_how_much_there_was():
-    log = "\n".join(f"line {n}" for n in range(100))
-    shown = words(s.round_of(observations=(replace(s.QUEUE, log_excerpt=log),)))
-    assert f"The last {LOG_LINES} of 100 lines." in shown
-    assert "line 99" in shown and "line 69" not in shown
-
-
-def test_an_address_too_long_for_slack_leaves_its_query():
-    query = Query("up" * 80, "1", "http://127.0.0.1/" + "q" * 3000)
-    shown = words(s.round_of(observations=(replace(s.QUEUE, queries=(query,)),)))
-    assert "http://127.0.0.1/" not in shown and "upup" in shown
 
 
 def test_the_thread_tells_the_story_in_order():
@@ -143,3 +85,8 @@ def test_pages_keep_every_part_and_its_order():
     split = list(pages(parts))
     assert tuple(part for page in split for part in page) == parts
     assert all(sum(len(p.text) for p in page) <= PAGE_CHARACTERS for page in split)
+
+
+def test_small_print_stays_with_what_it_belongs_to():
+    parts = tuple(p for n in range(40) for p in (Text("x" * 800), Note(f"of {n}")))
+    assert all(not isinstance(page[0], Note) for page in pages(parts))

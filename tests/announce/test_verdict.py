@@ -64,19 +64,25 @@ def test_foreign_text_in_a_finding_cannot_mention_anybody():
 
 def test_every_question_without_an_answer_is_a_blind_spot_with_its_reason():
     spots = blind_spots(s.INCONCLUSIVE)
-    assert [what for what, _ in spots] == ["TTFT P99", "How many requests wait?", "GPU memory errors?"]
+    assert [what for what, _ in spots] == ["TTFT P99", "queue", "gpu memory"]
     assert spots[2][1] == "no agent on gpu-03"
 
 
 def test_a_field_that_no_exporter_has_is_a_blind_spot_although_its_question_was_answered():
     answered = replace(s.GPU_DOWN, reading={"uncorrected": None}, error=None)
     round = s.round_of(observations=(s.QUEUE, answered), findings=(s.GPU_UNCLEAR,))
-    assert blind_spots(round) == [("gpu.uncorrected", "not exported by dcgm-exporter")]
+    assert blind_spots(round) == [("gpu memory", "not exported by dcgm-exporter")]
+
+
+def test_what_a_probe_says_it_could_not_measure_is_a_blind_spot_though_no_rule_missed_it():
+    partly = replace(s.QUEUE, step="gpu_busy", reading={"gpus": 4, "missing": "GPU_UTIL is not exported"})
+    round = s.round_of(observations=(partly,), findings=(s.UNDER_PROVISIONED,))
+    assert blind_spots(round) == [("gpu busy", "GPU_UTIL is not exported")]
 
 
 def test_one_silent_source_is_told_once_and_without_its_address():
     assert blind_spots_by_reason(s.INCONCLUSIVE)[0] == (
-        ["TTFT P99", "How many requests wait?"],
+        ["TTFT P99", "queue"],
         "Prometheus did not answer within 8 s",
     )
 
