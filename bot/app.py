@@ -156,7 +156,7 @@ class App:
         self._lock = lock_for(settings.database_url)
         self._pool = ThreadPoolExecutor(settings.step_threads, thread_name_prefix="step")
         self._rounds_pool = ThreadPoolExecutor(max(4, settings.step_threads // 8), thread_name_prefix="round")
-        self._engine = DbosEngine(store)
+        self._engine = DbosEngine(store, self._lock.check)
         wake = self._bell.ring
 
         slack = settings.slack
@@ -241,13 +241,15 @@ class App:
 
     def stop(self) -> None:
         """First nothing comes in any more, then what is under way ends; executions go on with the next leader."""
+        led = self._leader.leads
         self._server.stop()
         self._slack.close()
         self._intake.stop()
         self._leader.stop()
         self._dispatch.close()
         self._announcer.close()
-        self._engine.close()
+        if led:
+            self._engine.stop()
         self._outside.store.close()
 
     def _world(self, members: Callable[[str], frozenset[str]]) -> World:
