@@ -7,6 +7,7 @@ one, so nothing is dropped as a repeat; afterwards the rows are counted, and mus
 import argparse
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -35,7 +36,7 @@ class Measured:
     webhooks_per_second: float
     p50_seconds: float
     p99_seconds: float
-    acknowledged: int
+    acknowledged: int  # alerts
 
     @property
     def alerts_per_second(self) -> float:
@@ -50,7 +51,11 @@ class Sender:
         self._each = alerts_each
         self._pieces = _template(alerts_each)
         self._next = 0
-        self.seconds: list[float] = []
+        self.seconds: list[float] = []  # of each webhook that was answered with 200
+
+    @property
+    def acknowledged(self) -> int:
+        return len(self.seconds) * self._each
 
     async def run(self, connections: int, seconds: float) -> Measured:
         until = time.monotonic() + seconds
@@ -60,7 +65,7 @@ class Sender:
         ordered = sorted(self.seconds)
         count = len(ordered)
         p50, p99 = ordered[count // 2], ordered[int(count * 0.99)]
-        return Measured(connections, self._each, count / took, p50, p99, count * self._each)
+        return Measured(connections, self._each, count / took, p50, p99, self.acknowledged)
 
     async def _one(self, until: float) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -125,29 +130,49 @@ def serve(url: str) -> None:
     store.close()
 
 
-def measure(url: str, *, connections: int, alerts_each: int, seconds: float) -> tuple[Measured, int]:
-    """On an empty database. Returns what was measured, and the resident memory of the server at the end, in bytes."""
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the server's process used up."""
+
+    cpu_seconds: float
+    resident_bytes: int
+
+
+def launch(url: str) -> tuple[subprocess.Popen[str], int]:
+    """The server's process, and its port when it answers."""
     argv = [sys.executable, "-m", "sandbox.bench_intake", "--serve", url]
     server = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    return server, int(server.stdout.readline())
+
+
+def measure(url: str, *, connections: int, alerts_each: int, seconds: float) -> tuple[Measured, Cost]:
+    """On an empty database."""
+    server, port = launch(url)
     try:
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
+        before = _cpu_seconds(server.pid)
         measured = asyncio.run(Sender(port, alerts_each).run(connections, seconds))
-        memory = _resident_bytes(server.pid)
+        cost = Cost(_cpu_seconds(server.pid) - before, _resident_bytes(server.pid))
     finally:
         server.terminate()
         server.wait(30)
-    _check_rows(url, measured.acknowledged)
-    return measured, memory
+    if (stored := rows(url)) < measured.acknowledged:
+        raise RuntimeError(f"{measured.acknowledged} alerts were acknowledged, but {stored} are in the database")
+    return measured, cost
 
 
-def _check_rows(url: str, acknowledged: int) -> None:
+def rows(url: str) -> int:
+    """Alerts that wait for triage."""
     engine = sa.create_engine(url)
     with engine.connect() as connection:
-        stored = connection.execute(sa.text("SELECT count(*) FROM delivery")).scalar_one()
+        stored: int = connection.execute(sa.text("SELECT count(*) FROM delivery")).scalar_one()
     engine.dispose()
-    if stored < acknowledged:
-        raise RuntimeError(f"{acknowledged} alerts were acknowledged, but {stored} are in the database")
+    return stored
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _resident_bytes(pid: int) -> int:
@@ -165,8 +190,7 @@ def main() -> None:
         serve(chosen.serve)
         return
     with tempfile.TemporaryDirectory(prefix="vllm-oncall-bench-") as folder:
-        print(f"{'database':<11}{'alerts each':>12}{'connections':>12}{'webhooks/s':>12}{'alerts/s':>10}", end="")
-        print(f"{'p50 ms':>8}{'p99 ms':>8}{'RSS MiB':>9}  goal")
+        print("database    alerts each  connections  webhooks/s  alerts/s  p50 ms  p99 ms  alerts/CPU s  RSS MiB  goal")
         _measure_all("sqlite", [f"sqlite:///{folder}/{n}.sqlite" for n in range(6)], chosen.seconds)
         if chosen.postgresql:
             with Postgres(Path(folder) / "postgres") as server:
@@ -175,14 +199,17 @@ def main() -> None:
 
 
 def _measure_all(name: str, urls: list[str], seconds: float) -> None:
+    """The last column but two does not depend on what else the machine does: what one core could take in alone."""
     cases = [(1, 1), (1, 16), (1, 64), (50, 1), (50, 16), (50, 64)]
     for url, (each, connections) in zip(urls, cases, strict=True):
-        m, memory = measure(url, connections=connections, alerts_each=each, seconds=seconds)
+        m, cost = measure(url, connections=connections, alerts_each=each, seconds=seconds)
         goal = f"{_GOALS[each]} {'met' if m.alerts_per_second >= _GOALS[each] else 'missed'}" if connections > 1 else ""
         print(
-            f"{name:<11}{each:>12}{connections:>12}{m.webhooks_per_second:>12.0f}{m.alerts_per_second:>10.0f}", end=""
+            f"{name:<12}{each:>11}{connections:>13}{m.webhooks_per_second:>12.0f}{m.alerts_per_second:>10.0f}"
+            f"{m.p50_seconds * 1000:>8.1f}{m.p99_seconds * 1000:>8.1f}{m.acknowledged / cost.cpu_seconds:>14.0f}"
+            f"{cost.resident_bytes / 2**20:>9.0f}  {goal}",
+            flush=True,
         )
-        print(f"{m.p50_seconds * 1000:>8.1f}{m.p99_seconds * 1000:>8.1f}{memory / 2**20:>9.0f}  {goal}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic_core import to_json
+from pydantic import TypeAdapter
 
 # Advisory locks, beside the leader's (see `outbound/lock.py`): namespace of this project, then the purpose.
 NAMESPACE = 7305
@@ -19,6 +19,7 @@ _WRITERS, _INTAKE, _MIGRATION = 2, 3, 4
 # Sooner than a frozen replica is replaced: its open transaction holds the writers' lock.
 _PG_OPTIONS = "-c idle_in_transaction_session_timeout=8000 -c statement_timeout=30000 -c lock_timeout=20000"
 _PG_CONNECT = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "application_name": "vllm-oncall"}
+_JSON: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def sqlite_file(url: str) -> Path:
 
 def _json(value: Any) -> str:
     """Three times as fast as json.dumps: a storm is mostly labels."""
-    return to_json(value).decode()
+    return _JSON.dump_json(value).decode()
 
 
 def lock_writers(connection: sa.Connection) -> None:
