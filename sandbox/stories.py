@@ -63,7 +63,7 @@ def overload(world: World, town: Town, people: People, timeline: Timeline, *, ra
     timeline.note(f"load doubles to {rps:.0f} requests/s")
     _verdict(people.alice, town, "Under-provisioned", timeline)
     _approved(people, timeline, re.compile(r"^Review: scale 3 → 4"))
-    _outcome(people.alice, "Helped", timeline)
+    _outcome(people.alice, "Under-provisioned", "Helped", timeline)
 
 
 def bad_revision(world: World, town: Town, people: People, timeline: Timeline, *, slowdown: float = 4) -> None:
@@ -77,7 +77,7 @@ def bad_revision(world: World, town: Town, people: People, timeline: Timeline, *
     timeline.note("a new revision rolls out: vLLM v0.33.0")
     _verdict(people.alice, town, "Bad rollout", timeline)
     _approved(people, timeline, re.compile(r"^Review: roll back"))
-    _outcome(people.alice, "Helped", timeline)
+    _outcome(people.alice, "Bad rollout", "Helped", timeline)
 
 
 def slow_image(world: World, town: Town, slowdown: float = 4) -> None:
@@ -108,11 +108,17 @@ def _press(page: SlackBrowser, button: re.Pattern[str]) -> None:
     page.wait_modal_closed(seconds=10)
 
 
-def _outcome(page: SlackBrowser, word: str, timeline: Timeline) -> None:
-    page.wait_message(re.compile(r"Running|Applied|watching|Helped|Did not help"), seconds=20)
+def _outcome(page: SlackBrowser, title: str, word: str, timeline: Timeline) -> None:
+    """The thread has the change's whole way; the card shows where it is, and in the end what fixed it."""
+    page.open_thread(title)
+    page.wait_reply("Running", seconds=20)
     timeline.note("the change runs")
-    page.wait_message(word, seconds=OUTCOME_SECONDS)
-    timeline.note(f"the card says: {word}")
+    page.wait_reply("Applied", seconds=OUTCOME_SECONDS)
+    timeline.note("the change is applied")
+    page.wait_reply(re.compile(rf"{word}.*:|Did not help|Cannot tell"), seconds=OUTCOME_SECONDS)
+    page.wait_reply(word, seconds=1)
+    timeline.note(f"the thread says: {word}")
+    page.close_thread()
 
 
 def pictures(page: SlackBrowser, folder: Path, name: str) -> list[Path]:
