@@ -28,8 +28,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 # In these one file answers one word; what several need is in the named modules.
 SIBLINGS = {
     "bot.commands": {"request", "dispatch", "context", "words"},
-    "bot.probes": {"asking", "canaries", "finder", "gateway", "gpus", "naming", "replica_states", "rollouts", "served"},
-    "bot.actions": {"contract", "finder", "nodes", "owners", "rolling", "tenants"},
+    "bot.probes": {"asking", "canaries", "finder", "gateway", "gpus", "known_good", "naming", "replica_states", "rollouts", "served"},
+    "bot.actions": {"contract", "drainable", "finder", "nodes", "owners", "rolling", "tenants"},
     "bot.digests": set(),
 }
 EVERYWHERE = {"pydantic", "cel", "ruamel", "rfc8785", "typer", "structlog", "prometheus_client"}

@@ -91,6 +91,8 @@ class KubernetesWriter:
         reply = self._http.send("POST", path, eviction, self._dry_or_leading(path, dry_run))
         if words := _budgets_words(reply):
             return words
+        if reply.status == 500 and "PodDisruptionBudget" in reply.message:  # more than one: asking again is no use
+            raise SourceError(SOURCE, f"{namespace}/{pod} cannot be evicted: {reply.message}", "Leave it one of them.")
         self._check_gone(reply, "POST", path, namespace, pod, uid)
         return None
 
