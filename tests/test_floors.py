@@ -28,10 +28,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 # In these one file answers one word; what several need is in the named modules.
 SIBLINGS = {
     "bot.commands": {"request", "dispatch", "context", "words"},
-    "bot.probes": {"asking", "canaries", "finder", "gateway", "gpus", "known_good", "naming", "replica_states", "rollouts", "served"},
+    "bot.probes": {
+        "asking", "canaries", "finder", "gateway", "gpus", "known_good", "naming", "replica_states", "rollouts",
+        "served",
+    },
     "bot.actions": {"contract", "drainable", "finder", "nodes", "owners", "rolling", "tenants"},
     "bot.digests": set(),
-}
+}  # fmt: skip
 EVERYWHERE = {"pydantic", "cel", "ruamel", "rfc8785", "typer", "structlog", "prometheus_client"}
 AT_THE_EDGE = {
     "slack_bolt", "slack_sdk", "kubernetes", "prometheus_api_client", "pynvml", "sqlalchemy", "alembic", "psycopg",

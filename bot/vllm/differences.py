@@ -58,7 +58,7 @@ def _options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """By vLLM's reading of them; if that is the same though the words are not, they were only written differently."""
     if all(list(old.get(key) or ()) == list(new.get(key) or ()) for key in ("command", "args")):
         return []
-    was, now = (arguments_of(_as_container(c)) for c in (old, new))
+    was, now = (arguments_of(as_container(c)) for c in (old, new))
     lines = [
         f"--{name} {_value(was.given.get(name))} → {_value(now.given.get(name))}"
         for name in sorted(was.given.keys() | now.given.keys())
@@ -107,7 +107,7 @@ def _meta(template: Mapping[str, Any], key: str) -> dict[str, str]:
     return {name: value for name, value in found.items() if name != "pod-template-hash"}
 
 
-def _as_container(raw: Mapping[str, Any]) -> Container:
+def as_container(raw: Mapping[str, Any]) -> Container:
     """The part of a template's container that its arguments depend on."""
     env = {str(e.get("name", "")): e.get("value", "") if "valueFrom" not in e else None for e in raw.get("env") or ()}
     return Container(

@@ -1,0 +1,102 @@
+"""What has Kubernetes reported of the service lately: its pods, its ReplicaSets, its workloads?
+
+The API server keeps events for an hour, and those of a pod that is gone are not found by its name any more.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bot.fleet import WorkloadRef
+from bot.ports import Event, SourceError, Sources
+from bot.probes.asking import Later
+from bot.probes.served import pods_of, service_of
+from bot.vllm.redaction import redact
+
+_SHOWN = 12
+_PODS = 12
+
+
+class Params(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    service: str
+    within_seconds: Annotated[float, Field(gt=0, le=3600)] = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Counts are of events, repetitions among them."""
+
+    warnings: int | None = None
+    scheduling_failures: int | None = None
+    probe_failures: int | None = None  # Unhealthy
+    probe_kills: int | None = None  # Killing, for a failed probe
+    backoffs: int | None = None  # of a crash loop
+    image_pull_failures: int | None = None
+    mount_failures: int | None = None
+    evictions: int | None = None
+    quota_refusals: int | None = None  # the ReplicaSet could not make its pods
+    latest: str | None = None  # the latest warning, in Kubernetes' words
+    log_excerpt: str | None = None
+    missing: str | None = None
+
+
+def observe(params: Params, sources: Sources) -> Reading:
+    service = service_of(sources, params.service)
+    pods_asked = Later(lambda: pods_of(sources, service))
+    owners = [Later(_asking(sources, *about)) for ref in service.workloads for about in _owners(sources, ref)]
+    pods = pods_asked.get()
+    asked = [*owners, *(Later(_asking(sources, pod.namespace, "Pod", pod.name)) for pod in pods[:_PODS])]
+    found = [event for later in asked for event in later.get() if _lately(event, params, sources)]
+    more = f"events of {len(pods) - _PODS} more pods were not asked for" if len(pods) > _PODS else None
+    return _told(sorted(found, key=lambda e: e.at.timestamp() if e.at else 0, reverse=True), more)
+
+
+def _owners(sources: Sources, ref: WorkloadRef) -> Iterable[tuple[str, str, str]]:
+    yield ref.namespace, ref.kind, ref.name
+    if ref.kind == "Deployment":
+        try:
+            revisions = sources.cluster.revisions(ref)
+        except SourceError:
+            return  # asked again for the pods, where it is an error
+        for revision in revisions[:2]:
+            yield ref.namespace, "ReplicaSet", revision.replica_set
+
+
+def _asking(sources: Sources, namespace: str, kind: str, name: str) -> Callable[[], tuple[Event, ...]]:
+    return lambda: sources.cluster.events(namespace, kind, name)
+
+
+def _lately(event: Event, params: Params, sources: Sources) -> bool:
+    return event.at is None or (sources.now - event.at).total_seconds() <= params.within_seconds
+
+
+def _told(events: list[Event], missing: str | None) -> Reading:
+    def count(*reasons: str, words: str = "") -> int:
+        return sum(e.count for e in events if e.reason in reasons and words in e.message)
+
+    warnings = [event for event in events if event.type == "Warning"]
+    return Reading(
+        warnings=sum(e.count for e in warnings),
+        scheduling_failures=count("FailedScheduling"),
+        probe_failures=count("Unhealthy"),
+        probe_kills=count("Killing", words=" probe, will be restarted"),
+        backoffs=count("BackOff", words="restarting failed container"),
+        image_pull_failures=count("Failed", "ErrImagePull", "InspectFailed", words="image")
+        + count("BackOff", words="pulling image"),
+        mount_failures=count("FailedMount", "FailedAttachVolume"),
+        evictions=count("Evicted", "Preempted", "TaintManagerEviction"),
+        quota_refusals=count("FailedCreate"),
+        latest=_line(warnings[0]) if warnings else None,
+        log_excerpt="\n".join(_line(event) for event in reversed(warnings[:_SHOWN])) or None,
+        missing=missing,
+    )
+
+
+def _line(event: Event) -> str:
+    at = f"{event.at:%H:%M:%S} " if event.at is not None else ""
+    times = f" (×{event.count})" if event.count > 1 else ""
+    return f"{at}{event.kind} {event.name}: {event.reason}: {redact(' '.join(event.message.split()))[:240]}{times}"
