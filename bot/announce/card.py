@@ -55,7 +55,7 @@ def lock_screen(view: View) -> str:
     name = plain(view.name)
     if view.incident.state is IncidentState.RESOLVED:
         return f"{name}: {_resolved_words(view)}"
-    said = f"{name}: {_what(view, now)}."
+    said = f"{name}: {_what(view)}."
     if now.is_there:
         said += f" {now.title}: {_sentence(now.text)}"
     change = next((p for p in _under_way(view)), None)
@@ -75,15 +75,15 @@ def _headline(view: View, now: Standing) -> str:
         icon = ":warning:" if ending(view) is Ending.STILL_BAD else ":large_green_circle:"
         return f"{icon} {name} · {_resolved_words(view)}{_period(view)}"
     again = f", fired {incident.flaps + 1} times" if incident.flaps else ""
-    return f"{_ICONS[incident.severity]} {name} · {_what(view, now)} since {moment(incident.began_at)}{again}"
+    return f"{_ICONS[incident.severity]} {name} · {_what(view)} since {moment(incident.began_at)}{again}"
 
 
-def _what(view: View, now: Standing) -> str:
+def _what(view: View) -> str:
     """The signal against its threshold; without one, the alert's own words."""
     incident = view.incident
     if incident.title == STORM_TITLE:
         return f"alerts about {len(incident.target.also)} services: {_services(view)}"
-    signal = now.round.signal if now.round is not None else None
+    signal = view.rounds[-1].signal if view.rounds else None
     if signal is not None:
         return signal_words(view, signal)
     title = plain(incident.title)
@@ -112,7 +112,7 @@ def _evidence(now: Standing) -> Iterator[Part]:
     if now.outcome is Outcome.CONFIRMED and now.top is not None and now.top.because:
         yield Fields(tuple(plain(line) for line in now.top.because[:EVIDENCE]))
     if now.others:
-        yield Text(f"Also confirmed: {', '.join(plain(f.title) for f in now.others)}")
+        yield Text(f"Also: {', '.join(plain(f.title) for f in now.others)}")
     unclear = now.round is not None and now.outcome is Outcome.INCONCLUSIVE
     if unclear and now.round is not None and (ruled_out := ruled_out_of(now.round)):
         yield Text(f"Ruled out: {', '.join(plain(f.title) for f in ruled_out)}")
@@ -212,13 +212,15 @@ def _unfinished(view: View) -> Iterator[str]:
 
 def _small_print(view: View, now: Standing) -> Iterator[str]:
     last = view.rounds[-1] if view.rounds else None
-    if last is not None and (blind := blind_spots_by_reason(last)):
+    matters = view.incident.state is IncidentState.OPEN or ending(view) is Ending.CANNOT_TELL
+    if matters and last is not None and (blind := blind_spots_by_reason(last)):
         shown = [
             f"{', '.join(plain(what.rstrip('?')) for what in whats)} ({plain(why)})" for whats, why in blind[:BLIND]
         ]
         more = f"; {len(blind) - BLIND} more in the thread" if len(blind) > BLIND else ""
         yield f":see_no_evil: Not checked: {'; '.join(shown)}{more}"
-    if now.top is not None and now.top.note and now.outcome is Outcome.CONFIRMED:
+    open_cause = now.outcome is Outcome.CONFIRMED and view.incident.state is IncidentState.OPEN
+    if open_cause and now.top is not None and now.top.note:
         # Its first sentence; the thread has all of it.
         yield f":bulb: {plain(_sentence(now.top.note.split('. ')[0]))}"
     late = _late(view)

@@ -139,7 +139,17 @@ def may_be_undone(proposal: Proposal) -> bool:
         and proposal.before is not None
         and proposal.applied is not Applied.NO
         and proposal.undoes is None
+        and _has_way_back(proposal)
     )
+
+
+def _has_way_back(proposal: Proposal) -> bool:
+    """A drain of a node that was cordoned before has none, nor has a pod's restart."""
+    try:
+        params = finder.find(proposal.action).Params.model_validate(dict(proposal.params))
+        return finder.way_back(proposal.action, params, proposal.before or {}) is not None
+    except (finder.UnknownActionError, ValidationError):
+        return False
 
 
 def by_hand(proposal: Proposal) -> str | None:

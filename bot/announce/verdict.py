@@ -3,7 +3,7 @@
 import enum
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bot.announce.amounts import is_bad
 from bot.announce.readings import missing
@@ -11,6 +11,7 @@ from bot.announce.view import View
 from bot.incidents.incident import IncidentState, Round, RoundReason
 from bot.incidents.judge import Finding, Verdict
 from bot.incidents.triage import STORM_TITLE
+from bot.remediation.proposal import ProposalState
 from bot.report import plain
 from bot.runbook.schema import Severity
 
@@ -41,16 +42,30 @@ class Standing:
 
 
 def standing(view: View) -> Standing:
-    """Of a resolved incident: what it was. Its last round looked whether it is over, and finds no cause any more."""
+    """What holds now; of a resolved incident what it was; while a change runs, what led to it."""
     round = view.rounds[-1] if view.rounds else None
-    if round is not None and view.incident.state is IncidentState.RESOLVED:
-        round = next((r for r in reversed(view.rounds) if confirmed_of(r)), round)
+    cause = _round_of_the_cause(view)
+    if round is not None and cause is not None and view.incident.state is IncidentState.RESOLVED:
+        return of_round(cause)
+    if round is not None and cause is not None and any(p.state is ProposalState.RUNNING for p in view.proposals):
+        now = confirmed_of(round)
+        if confirmed_of(cause)[0].rule not in [f.rule for f in now]:
+            return replace(of_round(cause), others=tuple(now))
     if round is not None:
         return of_round(round)
     incident = view.incident
     if incident.runbook is None:
         return _without_runbook(view)
     return Standing(Outcome.WAITING, "Diagnosing", f"`{plain(incident.runbook)}` is being run.")
+
+
+def _round_of_the_cause(view: View) -> Round | None:
+    """The last one with a cause before anything was changed: a change brings causes of its own (a replica that is not
+    ready yet), and after it nothing is left to find."""
+    began = [p.started_at for p in view.proposals if p.started_at is not None]
+    confirmed = [r for r in view.rounds if confirmed_of(r)]
+    before = [r for r in confirmed if not began or (r.ended_at is not None and r.ended_at <= min(began))]
+    return before[-1] if before else confirmed[0] if confirmed else None
 
 
 def of_round(round: Round) -> Standing:

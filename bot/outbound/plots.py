@@ -20,6 +20,7 @@ from bot.announce.graph import Graph, Mark
 WIDTH_INCHES, HEIGHT_INCHES, DPI = 8.0, 4.0, 100
 FONT = 17
 TITLE_CHARACTERS = 60
+SECONDS_BELOW_MINUTES = 8  # a shorter graph has its times with seconds
 _LINE, _BAD, _MARK = "#1264a3", "#e01e5a", "#454245"
 
 
@@ -61,11 +62,11 @@ def _threshold(axes: Any, graph: Graph) -> None:
     label = amount(graph.threshold, graph.unit)
     axes.annotate(
         label,
-        (1.0, graph.threshold),
+        (0.0, graph.threshold),  # at the left, where the curve is on the good side still
         xycoords=("axes fraction", "data"),
-        xytext=(-4, 4),
+        xytext=(5, 4),
         textcoords="offset points",
-        ha="right",
+        ha="left",
         color=_BAD,
         fontsize=FONT,
     )
@@ -95,8 +96,10 @@ def _marks(axes: Any, marks: Sequence[Mark]) -> None:
 def _frame(axes: Any, graph: Graph) -> None:
     dates, ticker = import_module("matplotlib.dates"), import_module("matplotlib.ticker")
     axes.set_title(shortened(graph.title), fontsize=FONT + 2, loc="left", fontweight="bold")
-    axes.xaxis.set_major_locator(dates.AutoDateLocator(maxticks=6, tz=UTC))
-    axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M", tz=UTC))
+    axes.xaxis.set_major_locator(dates.AutoDateLocator(minticks=2, maxticks=5, tz=UTC))
+    start, end = axes.get_xlim()  # in days
+    clock = "%H:%M:%S" if end - start < SECONDS_BELOW_MINUTES / 60 / 24 else "%H:%M"
+    axes.xaxis.set_major_formatter(dates.DateFormatter(clock, tz=UTC))
     axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: amount(value, graph.unit)))
     axes.tick_params(labelsize=FONT)

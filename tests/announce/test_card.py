@@ -92,6 +92,12 @@ def test_a_running_change_is_shown_with_its_progress_and_can_be_aborted():
     assert lock_screen(s.running()).endswith("Running: scale 3 → 4.")
 
 
+def test_while_a_change_runs_the_top_line_is_the_latest_rounds():
+    better = s.round_of(2, 4, signal=s.FAST, findings=(s.NO_LONG_PROMPTS,))
+    shown = words(s.view(s.round_of(), better, proposals=(s.RUNNING,)))
+    assert "TTFT P99 250–500 ms (SLO 1 s) since 02:07\nUnder-provisioned" in shown
+
+
 def test_an_ended_change_is_shown_with_its_outcome_and_can_be_undone():
     view = s.with_verdict(s.HELPED)
     assert "Helped: TTFT P99 2.5–5 s → 0.25–0.5 s" in words(view)
@@ -177,6 +183,11 @@ def test_a_resolved_incident_says_how_long_it_took_and_what_fixed_it():
     assert "2 alerts resolved" in shown
     assert buttons(s.resolved()) == []
     assert lock_screen(s.resolved()) == "chat-70b: fixed after 14 min"
+
+
+def test_what_could_not_be_checked_matters_at_the_end_only_if_the_end_is_doubtful():
+    assert "Not checked" not in words(s.resolved())
+    assert "Not checked" in words(s.resolved(signal=replace(s.FAST, low=0.5, high=2.5)))
 
 
 def test_a_resolve_that_no_change_of_ours_explains_claims_none():

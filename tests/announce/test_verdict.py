@@ -56,6 +56,29 @@ def test_a_resolved_incident_says_what_it_was_and_not_that_nothing_is_left():
     assert standing(s.resolved()).title == "Under-provisioned"
 
 
+def test_what_a_change_brings_along_is_not_what_it_was():
+    starting = replace(s.UNDER_PROVISIONED, rule="replicas_missing", title="Replicas missing")
+    view = s.resolved()
+    during = s.round_of(2, 9, reason=RoundReason.AFTER_CHANGE, findings=(starting,))
+    assert standing(replace(view, rounds=(view.rounds[0], during, view.rounds[-1]))).title == "Under-provisioned"
+
+
+def test_while_a_change_runs_the_cause_stays_and_what_it_brings_along_stands_beside_it():
+    starting = replace(s.UNDER_PROVISIONED, rule="replicas_missing", title="Replicas missing")
+    during = s.round_of(2, 3, reason=RoundReason.BURNING, findings=(starting,))
+    now = standing(s.view(s.round_of(), during, proposals=(s.RUNNING,)))
+    assert now.title == "Under-provisioned" and [f.title for f in now.others] == ["Replicas missing"]
+    assert standing(s.view(s.round_of(), during)).title == "Replicas missing", "without a change it is the verdict"
+    latest = s.round_of(3, 4, findings=(replace(s.UNDER_PROVISIONED, text="12 requests wait"),))
+    assert standing(s.view(s.round_of(), latest, proposals=(s.RUNNING,))).text == "12 requests wait"
+
+
+def test_a_cause_found_only_after_the_change_is_still_told():
+    view = s.resolved()
+    late = s.round_of(2, 9)
+    assert standing(replace(view, rounds=(late, view.rounds[-1]))).title == "Under-provisioned"
+
+
 def test_foreign_text_in_a_finding_cannot_mention_anybody():
     bad = replace(s.UNDER_PROVISIONED, title="<!channel>", text="pod <@U1> *bold*")
     now = standing(s.view(s.round_of(findings=(bad,))))
