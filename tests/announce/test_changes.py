@@ -117,3 +117,11 @@ def test_a_way_back_is_undone_or_rolled_back_and_not_judged_by_whether_it_helped
     assert changes.ended_as(replace(undo, helped=Helped.YES))[1] == "Helped"
     assert changes.ended_as(replace(s.HELPED, aborts="inc-142-p1", helped=None))[1] == "Rolled back"
     assert changes.ended_as(replace(undo, applied=Applied.PARTLY))[1] == "Applied partly"
+
+
+def test_what_has_no_way_back_offers_none():
+    params = {"node": "gpu-01", "schedulable": False}
+    drained = replace(s.HELPED, action="drain_node", params=params, before={"schedulable": True, "pods": {}})
+    assert changes.may_be_undone(drained)
+    assert not changes.may_be_undone(replace(drained, before={"schedulable": False, "pods": {}}))
+    assert not changes.may_be_undone(replace(s.HELPED, action="no_such_action"))
