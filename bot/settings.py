@@ -1,6 +1,7 @@
 """Every setting, read once: `VLLM_ONCALL_…` in the environment (nested with `__`), or a YAML file named by
 `VLLM_ONCALL_CONFIG`. The environment wins. `app.py` hands plain values down; nothing else reads the environment."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -84,6 +85,17 @@ class RemediationSettings(_Group):
     cool_down_seconds: Seconds = 300  # between changes while a storm is on
 
 
+class AgentAccess(_Group):
+    """The GPU node agents, as the bot reaches them."""
+
+    token: SecretStr | None = None  # the agents' own; unset: they are not asked
+    namespace: str = "vllm-oncall-agent"  # only pods there are given the token
+    port: Annotated[int, Field(gt=0, le=65535)] = 9477
+    timeout_seconds: Seconds = 4
+    # Node -> host:port, for agents that run as something other than our DaemonSet.
+    hosts: Mapping[str, str] = Field(default_factory=dict)
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="VLLM_ONCALL_",
@@ -103,6 +115,7 @@ class Settings(BaseSettings):
     alertmanager: AlertmanagerSettings = AlertmanagerSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
     vllm: VllmSettings = VllmSettings()
+    agent: AgentAccess = AgentAccess()
     intake: IntakeSettings = IntakeSettings()
     timing: TimingSettings = TimingSettings()
     remediation: RemediationSettings = RemediationSettings()
@@ -121,3 +134,20 @@ class Settings(BaseSettings):
         named = env_settings().get("config")
         sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
         return (*sources, YamlConfigSettingsSource(settings_cls, yaml_file=named)) if named else sources
+
+
+class AgentSettings(BaseSettings):
+    """Of the process on a GPU node (`VLLM_ONCALL_AGENT__…`): another one than the bot, so another root."""
+
+    model_config = SettingsConfigDict(env_prefix="VLLM_ONCALL_AGENT__", frozen=True)
+
+    token: SecretStr | None = None  # unset: every question is refused
+    node: str  # from the downward API (spec.nodeName)
+    host: str = "0.0.0.0"
+    port: Annotated[int, Field(ge=0, le=65535)] = 9477
+    history: Path | None = Path("/var/lib/vllm-oncall-agent/events.jsonl")
+    history_limit: Annotated[int, Field(ge=10)] = 1000
+    pod_resources: Path | None = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
+    kmsg: Path = Path("/dev/kmsg")
+    patience_seconds: Seconds = 2  # how long an answer waits for a GPU that does not
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from bot.settings import Settings
+from bot.settings import AgentAccess, AgentSettings, Settings
 
 LEAST = {"VLLM_ONCALL_SLACK__BOT_TOKEN": "xoxb-1", "VLLM_ONCALL_PROMETHEUS__URL": "http://127.0.0.1:9090"}
 
@@ -44,3 +44,17 @@ def test_a_nested_default_is_kept_when_a_neighbour_is_set(monkeypatch):
     monkeypatch.setenv("VLLM_ONCALL_TIMING__HOLD_DOWN_SECONDS", "5")
     timing = Settings().timing
     assert (timing.hold_down_seconds, timing.join_window_seconds) == (5, 900)
+
+
+def test_the_bot_and_its_agents_share_the_name_of_their_token(monkeypatch):
+    monkeypatch.setenv("VLLM_ONCALL_AGENT__TOKEN", "shared")
+    monkeypatch.setenv("VLLM_ONCALL_AGENT__NODE", "gpu-01")
+    agent = AgentSettings()
+    assert agent.token is not None and agent.token.get_secret_value() == "shared"
+    assert (agent.node, agent.port) == ("gpu-01", AgentAccess().port)
+
+
+def test_agents_elsewhere_are_named_by_node(monkeypatch):
+    monkeypatch.setenv("VLLM_ONCALL_AGENT__HOSTS", '{"gpu-01": "127.0.0.1:9000"}')
+    assert Settings().agent.hosts == {"gpu-01": "127.0.0.1:9000"}
+    assert Settings().agent.token is None
