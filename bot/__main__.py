@@ -120,7 +120,7 @@ def _print(text: str) -> None:
 
 
 def main() -> None:
-    cli()
+    cli(prog_name="vllm-oncall")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ BOT = ROOT / "bot"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("bot.__main__",),
     ("bot.app", "bot.agent"),
-    ("bot.inbound", "bot.leader", "bot.settings"),
+    ("bot.inbound", "bot.leader", "bot.settings", "bot.logs"),
     ("bot.commands", "bot.digests"),
     ("bot.announce",),
     ("bot.rollout", "bot.loadtest", "bot.readiness", "bot.monitoring"),

@@ -1,0 +1,59 @@
+"""The whole bot in one process, with nobody else there: it must take alerts in all the same, and say what is missing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import requests
+
+from bot.app import App, ConfigurationError, connect, read_fleet, terminal
+from bot.settings import Settings
+from tests.test_main import FLEET
+
+WEBHOOK = json.loads((Path(__file__).parent / "payloads" / "am-webhook-firing-single.json").read_text())
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def settings(tmp_path):
+    (tmp_path / "fleet.yaml").write_text(FLEET)
+    return Settings.model_validate(
+        {
+            "fleet": tmp_path / "fleet.yaml",
+            "database_url": f"sqlite:///{tmp_path}/oncall.sqlite",
+            "slack": {"bot_token": "xoxb-1", "app_token": "xapp-1", "api_url": f"{NOBODY}/api/", "timeout_seconds": 1},
+            "prometheus": {"url": NOBODY, "timeout_seconds": 1},
+            "alertmanager": {"url": NOBODY, "timeout_seconds": 1},
+            "kubernetes": {"url": NOBODY, "timeout_seconds": 1},
+            "intake": {"token": "secret", "host": "127.0.0.1", "port": 0},
+        }
+    )
+
+
+def test_with_nobody_else_there_an_alert_is_on_disk_before_it_is_answered(settings):
+    outside = connect(settings)
+    app = App(outside)
+    app.start()
+    url = f"http://127.0.0.1:{app.port}"
+    try:
+        assert requests.get(f"{url}/healthz", timeout=5).status_code == 200
+        refused = requests.post(f"{url}/alertmanager", json=WEBHOOK, timeout=5)
+        assert refused.status_code == 401
+        taken = requests.post(
+            f"{url}/alertmanager", json=WEBHOOK, headers={"Authorization": "Bearer secret"}, timeout=5
+        )
+        assert taken.status_code == 200
+        with outside.store.read() as tx:
+            assert [a.name for a in tx.firing_alerts()] == [WEBHOOK["alerts"][0]["labels"]["alertname"]]
+    finally:
+        app.stop()
+
+
+def test_a_terminal_reads_and_proposes_nothing(settings):
+    context = terminal(connect(settings), "ann")
+    assert (context.user, context.propose, context.in_slack) == ("terminal:ann", None, False)
+
+
+def test_a_fleet_file_that_is_not_there_says_which_setting_names_it(tmp_path):
+    with pytest.raises(ConfigurationError, match="VLLM_ONCALL_FLEET"):
+        read_fleet(tmp_path / "none.yaml")
