@@ -1,4 +1,4 @@
-"""The whole bot in one process, with nobody else there: it must take alerts in all the same, and say what is missing."""
+"""The whole bot in one process, with nobody else there: it takes alerts in all the same."""
 
 import json
 from pathlib import Path
