@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol, Self
 
 from bot.fleet import Fleet, WorkloadRef
+from bot.gpu_readings import EventPage, GpuNode
 from bot.report import Report
 
 
@@ -229,6 +230,7 @@ class ClusterReader(Protocol):
         ...
 
     def pods_on_node(self, node: str) -> tuple[Pod, ...]: ...
+    def pods_labelled(self, namespace: str, labels: Mapping[str, str]) -> tuple[Pod, ...]: ...
     def workload(self, ref: WorkloadRef) -> Workload | None: ...
     def workload_of(self, pod: Pod) -> WorkloadRef | None: ...
     def revisions(self, ref: WorkloadRef) -> tuple[Revision, ...]:
@@ -365,6 +367,18 @@ class Engines(Protocol):
         ...
 
 
+class Gpus(Protocol):
+    """The agents on the GPU nodes. SourceError where none runs, or it does not answer."""
+
+    def snapshot(self, node: str) -> GpuNode:
+        """Read for this question. A GPU, or a driver, that does not answer is part of the answer."""
+        ...
+
+    def events(self, node: str, *, after: int = 0, ring: str | None = None, wait_seconds: float = 0) -> EventPage:
+        """What the driver reported since event number `after` of that ring; waits for the first of them."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """What a probe may look at. `window` is the PromQL range for rates ("5m"; seconds in the sandbox)."""
@@ -377,6 +391,7 @@ class Sources:
     now: datetime
     window_seconds: float
     live: bool = True  # False for `at=`: only Prometheus can answer for the past
+    gpus: Gpus | None = None  # None: no agents are configured
 
     @property
     def window(self) -> str:

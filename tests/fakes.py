@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from bot.fleet import Fleet, Role, WorkloadRef
+from bot.gpu_readings import EventPage, GpuEvent, GpuNode
 from bot.ports import (
     Alerts,
     Answer,
@@ -32,6 +33,7 @@ from bot.ports import (
     Engines,
     Event,
     FiringAlert,
+    Gpus,
     Metrics,
     Node,
     Pod,
@@ -310,6 +312,10 @@ class FakeCluster:
     def pods_on_node(self, node: str) -> tuple[Pod, ...]:
         self._answer()
         return tuple(pod for pod in self.pods if pod.node == node)
+
+    def pods_labelled(self, namespace: str, labels: Mapping[str, str]) -> tuple[Pod, ...]:
+        self._answer()
+        return tuple(p for p in self.pods if p.namespace == namespace and labels.items() <= p.labels.items())
 
     def workload(self, ref: WorkloadRef) -> Workload | None:
         self._answer()
@@ -682,6 +688,32 @@ class FakeEngines:
         return self.at.get(address, FakeEngine(health=None))
 
 
+@dataclass
+class FakeGpus:
+    """`nodes`: what the agent on each node answers. A node that is not there runs none."""
+
+    nodes: dict[str, GpuNode] = field(default_factory=dict)
+    happened: dict[str, tuple[GpuEvent, ...]] = field(default_factory=dict)
+    down: SourceError | None = None
+
+    def snapshot(self, node: str) -> GpuNode:
+        self._answer(node)
+        return self.nodes[node]
+
+    def events(self, node: str, *, after: int = 0, ring: str | None = None, wait_seconds: float = 0) -> EventPage:
+        self._answer(node)
+        events = self.happened.get(node, ())
+        since = after if ring in (None, "fake") else 0
+        last = max((event.seq for event in events), default=0)
+        return EventPage("fake", last, tuple(event for event in events if event.seq > since))
+
+    def _answer(self, node: str) -> None:
+        if self.down is not None:
+            raise self.down
+        if node not in self.nodes:
+            raise SourceError("GPU agent", f"runs on no node {node}")
+
+
 EMPTY_FLEET = Fleet(
     services=(),
     default_channel="#oncall",
@@ -700,6 +732,7 @@ def fake_sources(
     now: datetime = NOW,
     window_seconds: float = 300,
     live: bool = True,
+    gpus: Gpus | None = None,
 ) -> Sources:
     return Sources(
         cluster=cluster or FakeCluster(),
@@ -710,6 +743,7 @@ def fake_sources(
         now=now,
         window_seconds=window_seconds,
         live=live,
+        gpus=gpus,
     )
 
 

@@ -51,6 +51,10 @@ class KubernetesReader:
         found = self._http.items("/api/v1/pods", [("fieldSelector", f"spec.nodeName={name(node)}")])
         return tuple(objects.pod(raw) for raw in found)
 
+    def pods_labelled(self, namespace: str, labels: Mapping[str, str]) -> tuple[Pod, ...]:
+        query = [("labelSelector", ",".join(f"{key}={value}" for key, value in labels.items()))]
+        return tuple(objects.pod(raw) for raw in self._http.items(f"/api/v1/namespaces/{name(namespace)}/pods", query))
+
     def pod_logs(self, namespace: str, pod: str, container: str, *, tail: int, previous: bool = False) -> str:
         """The last lines, a megabyte at most. SourceError if the container has not started, or keeps no log."""
         query = [("container", container), ("tailLines", str(tail)), ("limitBytes", str(_LOG_LIMIT_BYTES))]

@@ -140,6 +140,14 @@ def test_the_pods_of_a_node_are_all_of_any_owner(world: World):
     assert world.reader.pods_on_node("no-such-node") == ()
 
 
+def test_pods_are_found_by_their_labels_in_one_namespace(world: World):
+    (pod,) = world.reader.pods_of(world.deploy("chat", replicas=1))
+    label = dict([next(iter(pod.labels.items()))])
+    assert pod.name in {one.name for one in world.reader.pods_labelled(pod.namespace, label)}
+    assert world.reader.pods_labelled(pod.namespace, {**label, "no-such": "label"}) == ()
+    assert world.reader.pods_labelled("no-such-namespace", label) == ()
+
+
 def test_a_pod_without_room_carries_the_schedulers_words(world: World):
     ref = world.deploy("huge", replicas=1, gpus=64)
     pod = waits_for_words(world, ref)
