@@ -4,6 +4,7 @@ import enum
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from bot.announce.amounts import is_bad
 from bot.announce.readings import missing
@@ -11,7 +12,7 @@ from bot.announce.view import View
 from bot.incidents.incident import IncidentState, Round, RoundReason
 from bot.incidents.judge import Finding, Verdict
 from bot.incidents.triage import STORM_TITLE
-from bot.remediation.proposal import ProposalState
+from bot.remediation.proposal import Helped, ProposalState
 from bot.report import plain
 from bot.runbook.schema import Severity
 
@@ -60,12 +61,19 @@ def standing(view: View) -> Standing:
 
 
 def _round_of_the_cause(view: View) -> Round | None:
-    """The last one with a cause before anything was changed: a change brings causes of its own (a replica that is not
-    ready yet), and after it nothing is left to find."""
-    began = [p.started_at for p in view.proposals if p.started_at is not None]
+    """The last one with a cause before the change that counts began: a change brings causes of its own (a replica that
+    is not ready yet), and after it nothing is left to find."""
+    began = _begin_of_the_change(view)
     confirmed = [r for r in view.rounds if confirmed_of(r)]
-    before = [r for r in confirmed if not began or (r.ended_at is not None and r.ended_at <= min(began))]
+    before = [r for r in confirmed if began is None or (r.ended_at is not None and r.ended_at <= began)]
     return before[-1] if before else confirmed[0] if confirmed else None
+
+
+def _begin_of_the_change(view: View) -> datetime | None:
+    """Of the one that runs, else of the one that helped, else of the first."""
+    begun = [p for p in view.proposals if p.started_at is not None]
+    counts = [p for p in begun if p.state is ProposalState.RUNNING] or [p for p in begun if p.helped is Helped.YES]
+    return min((p.started_at for p in counts or begun if p.started_at is not None), default=None)
 
 
 def of_round(round: Round) -> Standing:

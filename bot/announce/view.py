@@ -7,6 +7,7 @@ from bot.announce.outbox import AnnounceTx, Card
 from bot.fleet import Fleet, Service
 from bot.incidents.alert import Alert
 from bot.incidents.incident import Incident, Round
+from bot.incidents.triage import STORM_TITLE
 from bot.remediation.proposal import Approval, Manual, Proposal
 from bot.runbook.schema import Runbook
 
@@ -64,5 +65,8 @@ def owner(incident: Incident, fleet: Fleet) -> Service | None:
 
 
 def oncall(incident: Incident, fleet: Fleet) -> str | None:
+    """A storm is nobody's service alone: the fleet's on-call, if there is one."""
+    if incident.title == STORM_TITLE and fleet.default_oncall is not None:
+        return fleet.default_oncall
     service = owner(incident, fleet)
     return service.oncall if service is not None and service.oncall else fleet.default_oncall

@@ -13,6 +13,7 @@ from bot.announce.verdict import (
 )
 from bot.incidents.incident import RoundReason
 from bot.incidents.judge import Verdict
+from bot.remediation.proposal import ProposalState
 from bot.runbook.schema import Severity
 from tests import stories as s
 
@@ -71,6 +72,15 @@ def test_while_a_change_runs_the_cause_stays_and_what_it_brings_along_stands_bes
     assert standing(s.view(s.round_of(), during)).title == "Replicas missing", "without a change it is the verdict"
     latest = s.round_of(3, 4, findings=(replace(s.UNDER_PROVISIONED, text="12 requests wait"),))
     assert standing(s.view(s.round_of(), latest, proposals=(s.RUNNING,))).text == "12 requests wait"
+
+
+def test_of_several_changes_the_one_that_helped_counts():
+    other = replace(s.UNDER_PROVISIONED, rule="memory", title="Memory pressure")
+    useless = s.proposal(1, state=ProposalState.ENDED, started_at=s.at(1), ended_at=s.at(2))
+    between = s.round_of(2, 3, findings=(other,))
+    helped = replace(s.HELPED, started_at=s.at(4))
+    view = s.resolved(proposals=(useless, helped))
+    assert standing(replace(view, rounds=(view.rounds[0], between, view.rounds[-1]))).title == "Memory pressure"
 
 
 def test_a_cause_found_only_after_the_change_is_still_told():

@@ -4,6 +4,7 @@ import pytest
 
 from bot.announce.view import load, oncall, owner
 from bot.incidents.incident import Target
+from bot.incidents.triage import STORM_TITLE
 from bot.outbound.store import SqlStore
 from tests import stories as s
 
@@ -61,6 +62,12 @@ def test_a_nodes_alert_is_its_first_services_and_an_unknown_one_is_the_fleets():
     unknown = s.incident(target=Target(unresolved="?"))
     assert (owner(unknown, s.FLEET), oncall(unknown, s.FLEET)) == (None, s.ALICE)
     assert oncall(unknown, s.FLEET.model_copy(update={"default_oncall": None})) is None
+
+
+def test_a_storm_calls_the_fleets_on_call():
+    storm = s.incident(title=STORM_TITLE, target=Target(also=("code-7b", "chat-70b")))
+    assert oncall(storm, s.FLEET) == s.ALICE
+    assert oncall(storm, s.FLEET.model_copy(update={"default_oncall": None})) == s.ONCALL
 
 
 def test_what_people_call_it_is_the_service_else_the_node_else_the_alert():
