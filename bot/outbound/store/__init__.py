@@ -52,8 +52,12 @@ class SqlStore:
 
     @classmethod
     def open(cls, url: str, *, clock: Clock = lambda: datetime.now(UTC)) -> Self:
-        """Opens the database and brings its tables up to date. Raises StoreError, ValueError for a strange URL."""
-        engines = open_engines(url)
+        """Opens the database and brings its tables up to date. Raises SourceError, ValueError for a strange URL."""
+        try:
+            engines = open_engines(url)
+        except OSError as error:
+            hint = "Is the volume mounted, and may this user write to it?"
+            raise SourceError("Database", f"{error.filename}: {error.strerror}", hint) from error
         store = cls(url, engines, clock)
         try:
             migrate(engines.writer)

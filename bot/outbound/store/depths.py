@@ -13,10 +13,10 @@ from bot.remediation.proposal import ProposalState
 class DepthRows(Rows):
     def depths(self) -> Mapping[str, int]:
         t = tables
-        due: dict[str, tuple[sa.Table, sa.ColumnElement[bool] | None]] = {
+        due: dict[str, tuple[sa.Table, sa.ColumnElement[bool] | sa.TextClause | None]] = {
             "deliveries": (t.delivery, None),
             "truncated_groups": (t.truncated_group, None),
-            "requests": (t.request, ~t.request.c.done),
+            "requests": (t.request, sa.text(t.REQUEST_IS_DUE)),
             "rounds": (t.round, t.round.c.ended_at.is_(None)),
             "cards": (t.card, t.card.c.stale_since.is_not(None)),
             "thread_messages": (t.thread_message, t.thread_message.c.ts.is_(None)),

@@ -20,7 +20,7 @@ class RequestRows(Rows):
 
     def requests(self, limit: int) -> Sequence[Request]:
         t = tables.request
-        return self._all(Request, sa.select(t).where(~t.c.done).order_by(t.c.id).limit(limit))
+        return self._all(Request, sa.select(t).where(sa.text(tables.REQUEST_IS_DUE)).order_by(t.c.id).limit(limit))
 
     def acted_on(self, id: int) -> None:
         """The row stays: Slack may deliver the same click again."""

@@ -113,6 +113,69 @@ with SqlStore.open(sys.argv[1]).write() as tx:
         assert tx.take_in([an_alert()]) == 1
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_replica_that_froze_in_its_transaction_does_not_block_the_others_for_long(store, database_url):
+    program = """
+import sys, time
+from bot.outbound.store import SqlStore
+with SqlStore.open(sys.argv[1]).write() as tx:
+    tx.new_incident_number()
+    print("written", flush=True)
+    time.sleep(60)
+"""
+    frozen = subprocess.Popen([sys.executable, "-c", program, database_url], cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        assert frozen.stdout is not None
+        assert frozen.stdout.readline() == b"written\n"
+        os.kill(frozen.pid, signal.SIGSTOP)
+        started = time.monotonic()
+        with store.write() as tx:
+            assert tx.new_incident_number() == 1  # the frozen one's was rolled back
+        assert time.monotonic() - started < 11
+    finally:
+        frozen.kill()
+        frozen.wait(10)
+
+
+DUE = {
+    "requests": ("ix_request_due", lambda tx: tx.requests(10)),
+    "due_rounds": ("ix_round_due", lambda tx: tx.due_rounds(NOW)),
+    "stale_cards": ("ix_card_due", lambda tx: tx.stale_cards()),
+    "waiting_messages": ("ix_thread_message_due", lambda tx: tx.waiting_messages(10)),
+    "firing_alerts": ("ix_alert_due", lambda tx: tx.firing_alerts()),
+    "open_incidents": ("ix_incident_state_resolved_at", lambda tx: tx.open_incidents()),
+    "proposals_in": ("ix_proposal_state", lambda tx: tx.proposals_in(ProposalState.RUNNING)),
+    "started_since": ("ix_proposal_started_at", lambda tx: tx.started_since(NOW)),
+}
+
+
+@pytest.mark.parametrize("question", DUE)
+def test_what_is_asked_five_times_a_second_reads_only_what_is_due(tmp_path, question):
+    """However long the bot has lived. SQLite tells its plan without needing many rows."""
+    store = SqlStore.open(f"sqlite:///{tmp_path}/oncall.sqlite")
+    index, ask = DUE[question]
+    asked: list[tuple[str, object]] = []
+
+    @sa.event.listens_for(store.engines.reader, "before_cursor_execute")
+    def note(_connection, _cursor, statement, parameters, _context, _many):
+        if statement.startswith("SELECT"):
+            asked.append((statement, parameters))
+
+    with store.read() as tx:
+        ask(tx)
+    ((statement, parameters),) = asked
+    with store.engines.reader.connect() as connection:
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+    store.close()
+    assert any(index in line for line in plan), plan
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SourceError, match="Is the volume mounted"):
+        SqlStore.open(f"sqlite:///{tmp_path}/file/oncall.sqlite")
+
+
 def test_a_second_transaction_in_a_thread_that_writes_is_refused_not_waited_for(store):
     with pytest.raises(RuntimeError, match="hand its tx on"), store.write(), store.write():
         pass

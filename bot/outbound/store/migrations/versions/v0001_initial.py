@@ -215,7 +215,7 @@ def _announce() -> None:
         sa.UniqueConstraint("incident", "key", name="uq_thread_message_incident_key"),
         **AUTOINCREMENT,
     )
-    _index_due("thread_message", "ts IS NULL", "id")
+    _index_due("thread_message", "ts IS NULL", "incident", "id")
     op.create_table(
         "whisper",
         _id(),
