@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN = .venv/bin/python
 
-.PHONY: setup demo test bench lint
+.PHONY: setup demo test faults faults-vllm bench lint
 
 setup:
 	@$(PYTHON) -m sandbox.install
@@ -12,6 +12,14 @@ demo: setup
 
 test: setup
 	@$(RUN) -m pytest $(ARGS)
+
+# Every fault on real parts, and the verdicts. A real vLLM is installed the first time (4 to 6 GB, 3 to 6 min);
+# `make faults ARGS=--real=no` goes without, `make faults-vllm` plays its rows alone.
+faults: setup
+	@$(RUN) -m sandbox.fault_table $(ARGS)
+
+faults-vllm: setup
+	@$(RUN) -m sandbox.fault_table --real=only $(ARGS)
 
 bench: setup
 	@$(RUN) -m sandbox.bench $(ARGS)

@@ -34,7 +34,7 @@ def folder() -> Path:
 def python() -> Path:
     """The interpreter that has vLLM. Raises InstallError if it has not been installed."""
     if not is_installed():
-        raise InstallError("vLLM for CPUs is not installed; run: make faults-vllm-install (2 to 6 min, 4 to 6 GB)")
+        raise InstallError("vLLM for CPUs is not installed; `make faults-vllm` does that first (3 to 6 min, 4 to 6 GB)")
     return folder() / "bin" / "python"
 
 
