@@ -87,7 +87,9 @@ def _measured(metrics: Metrics, query: str) -> tuple[float | None, float | None,
 
 
 def _silent(signal: Signal, words: Mapping[str, Any], sources: Sources) -> str | None:
-    if "selector" not in names_in(signal.query) or reporting(sources, words["selector"]):
+    if "selector" not in names_in(signal.query) or "up{" in signal.query:
+        return None  # what looks at `up` itself knows of those that are silent
+    if reporting(sources, words["selector"]):
         return None
     return why_silent(sources.metrics, words["selector"])
 

@@ -102,6 +102,8 @@ class _Asking:
             return self._is(Outcome.LATE, "it works, and the request waits")
         if before.busy:
             return self._is(Outcome.LATE, "it made no step, but has other work")
+        if not any(value for _, _, value in before.progress):
+            return self._is(Outcome.LATE, "it has never made a step: its first request may compile kernels")
         if self._complete(_PROMPT, 1).status is not None:
             return self._is(Outcome.LATE, "it answered only the second time")
         last = self._page()

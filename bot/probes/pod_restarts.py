@@ -54,7 +54,7 @@ class Reading:
     lived_seconds: float | None = None
     crashed_pods: str | None = None
     waiting: str | None = None  # what keeps others from starting
-    newest_revision_only: bool | None = None  # all that crashed are of the newest revision
+    newest_revision_only: bool | None = None  # all that crashed, or cannot start, are of the newest revision
     one_node_only: bool | None = None  # all that crashed are on one node, though replicas are on several
     startup_budget_seconds: float | None = None  # until the probes give a start up
     startup_probe: bool | None = None
@@ -89,7 +89,7 @@ def observe(params: Params, sources: Sources) -> Reading:
         cannot_start=sum(_waits(pod, _CONFIGURED) is not None for pod in pods),
         init_failing=sum(_init_fails(pod) is not None for pod in pods),
         waiting=_waiting(pods),
-        newest_revision_only=_all_of(newest, seen),
+        newest_revision_only=_all_of(newest, _troubled(pods, seen)),
         one_node_only=_one_node(seen, pods),
         startup_budget_seconds=budget_seconds,
         startup_probe=has_probe,
@@ -217,10 +217,14 @@ def _newest(sources: Sources, service: Service) -> set[str]:
     return found
 
 
-def _all_of(newest: "Later[set[str]]", seen: Sequence[_Seen]) -> bool | None:
+def _troubled(pods: Sequence[Pod], seen: Sequence[_Seen]) -> list[Pod]:
+    stuck = [pod for pod in pods if _waits(pod, (*_PULLING, *_CONFIGURED)) or _init_fails(pod)]
+    return [*stuck, *(s.pod for s in seen if s.ending is not None)]
+
+
+def _all_of(newest: "Later[set[str]]", troubled: Sequence[Pod]) -> bool | None:
     sets = _or_none(newest)
-    crashed = [s.pod.owner for s in seen if s.ending is not None]
-    return None if not sets or not crashed else all(owner in sets for owner in crashed)
+    return None if not sets or not troubled else all(pod.owner in sets for pod in troubled)
 
 
 def _one_node(seen: Sequence[_Seen], pods: Sequence[Pod]) -> bool | None:

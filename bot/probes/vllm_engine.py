@@ -19,6 +19,7 @@ from bot.probes.served import selector_of, service_of
 
 # Of the window: two minutes of five. A step of a large model takes a second; compiling for a new shape, half a minute.
 _STILL_SHARE = 0.4
+_STILL_LEAST_SECONDS = 8.0  # a long prompt that is not chunked takes whole seconds, however short the window
 _NAMED = 3  # unclear ones whose reason is told
 
 
@@ -64,7 +65,7 @@ class Reading:
 
 def observe(params: Params, sources: Sources) -> Reading:
     service = service_of(sources, params.service)
-    limit = params.still_seconds or _STILL_SHARE * sources.window_seconds
+    limit = params.still_seconds or max(_STILL_LEAST_SECONDS, _STILL_SHARE * sources.window_seconds)
     arriving = Later(lambda: gateway_of(sources, service, selector_of(sources, service)))
     found = replica_states(sources, service, limit)
     if not found.all:

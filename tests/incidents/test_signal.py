@@ -48,6 +48,12 @@ def test_pods_that_have_gone_silent_are_not_read_from_their_past():
     assert found.value is None and "cannot scrape its 1 pods" in found.error
 
 
+def test_a_signal_that_counts_who_is_down_is_read_while_all_are():
+    down = Signal(name="down", query="count(up{$selector} == 0) or vector(0)", unit="count", threshold=0.5)
+    found = read({"count(up{": 3.0}, down)
+    assert (found.value, found.error) == (3.0, None)
+
+
 def test_nothing_observed_is_no_data_without_an_error():
     found = read({"num_requests_running": ALIVE, "ttft_count": 0.0})
     assert (found.value, found.low, found.error, found.traffic) == (None, None, None, 0.0)

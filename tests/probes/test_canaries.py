@@ -55,6 +55,12 @@ def test_an_engine_with_other_work_may_be_in_one_long_step():
     assert "other work" in found.why
 
 
+def test_the_first_request_of_a_new_engine_may_take_its_time():
+    found, _ = asked(FakeEngine(pages=[page(0)], completion=SILENT))
+    assert found.outcome is Outcome.LATE
+    assert "never made a step" in found.why
+
+
 def test_an_engine_that_begins_to_step_after_all_is_not_stuck():
     found, _ = asked(FakeEngine(pages=[page(100), page(100), page(101)], completion=SILENT))
     assert found.outcome is Outcome.LATE

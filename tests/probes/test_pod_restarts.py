@@ -131,6 +131,15 @@ def test_whether_only_the_newest_revision_crashes():
     assert ask(sources).newest_revision_only is False
 
 
+def test_a_pod_of_the_newest_revision_that_cannot_start_counts_as_well():
+    sources, cluster, ref = world()
+    cluster.add_revision(ref)
+    change(cluster, 0, state=ContainerState("waiting", "ImagePullBackOff", "manifest unknown"))
+    assert ask(sources).newest_revision_only is True
+    cluster.pods[0] = replace(cluster.pods[0], owner=cluster.history[ref][-1].replica_set)
+    assert ask(sources).newest_revision_only is False
+
+
 def test_whether_only_one_node_has_the_crashes():
     sources, cluster, _ = crashed(ended(1))
     assert ask(sources).one_node_only is False  # all replicas are there
