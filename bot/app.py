@@ -278,7 +278,7 @@ class App:
                 storm_services=outside.settings.timing.storm_services,
                 cool_down_seconds=remediation.cool_down_seconds,
             ),
-            bot_node=outside.settings.kubernetes.node_name,
+            bot_node=outside.settings.node,
         )
 
     def _still_leads(self) -> bool:

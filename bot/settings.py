@@ -45,7 +45,6 @@ class KubernetesSettings(_Group):
     token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
     ca_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
     timeout_seconds: Seconds = 10
-    node_name: str | None = None  # the node the bot runs on (downward API): it drains no branch that it sits on
 
 
 class VllmSettings(_Group):
