@@ -277,10 +277,17 @@ _SAMPLES: Mapping[Kind, tuple[Any, ...]] = {
 
 
 def _tried(condition: Condition, steps: Mapping[str, Mapping[str, Kind]]) -> Iterator[str]:
-    kinds: tuple[Kind, ...] = ("number", "bool", "text", "list")
+    # Only what it may speak of: handing CEL every field of every step made the check most of the bot's start.
+    source = condition.source
+    spoken = {
+        step: {name: kind for name, kind in fields.items() if name in source}
+        for step, fields in steps.items()
+        if step in source
+    }
+    kinds: list[Kind] = sorted({kind for fields in spoken.values() for kind in fields.values()})
     for values in itertools.product(*(_SAMPLES[kind] for kind in kinds)):
         sample = dict(zip(kinds, values, strict=True))
-        context = {step: {name: sample[kind] for name, kind in fields.items()} for step, fields in steps.items()}
+        context = {step: {name: sample[kind] for name, kind in fields.items()} for step, fields in spoken.items()}
         try:
             result = condition.program.execute(context)
         except TypeError as error:
