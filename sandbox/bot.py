@@ -1,7 +1,7 @@
 """The bot as its users run it: a process of its own, told everything by its environment, with its own account."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,9 @@ class Bot(Part):
         database_url: str | None = None,
         port: int | None = None,
         name: str = "bot",
+        program: Sequence[str] = ("-m", "bot"),
     ) -> None:
+        """`program`: how Python is told to run it. A test may wrap the bot in a program of its own."""
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.webhook_url = f"{self.url}/alertmanager"
@@ -52,7 +54,7 @@ class Bot(Part):
         }
         super().__init__(
             name,
-            [sys.executable, "-m", "bot", "run"],
+            [sys.executable, *program, "run"],
             log=folder / f"{name}.log",
             ready=answers(f"{self.url}/readyz"),
             env={f"VLLM_ONCALL_{key}": value for key, value in given.items()},

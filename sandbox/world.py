@@ -1,11 +1,12 @@
 """All parts together. `Ground` is what takes long to start and can be shared: the Kubernetes control plane, the fleet,
 Slack. `World` is one story on it: a namespace with services under load, Prometheus, Alertmanager, and the bot."""
 
+import copy
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -68,6 +69,15 @@ class Ground:
         self.local_slack.start()
         self.slack.start()
         say(f"Slack: {self.slack.page_url}")
+
+    @contextmanager
+    def with_own_slack(self, folder: Path) -> Iterator["Ground"]:
+        """The same ground with another Slack on it: two bots of one Slack app would get each other's clicks."""
+        own = copy.copy(self)
+        own.local_slack = LocalSlack(self.workspace, folder)
+        own.slack = SlackRules(own.local_slack, folder)
+        with own.local_slack, own.slack:
+            yield own
 
     def stop(self) -> None:
         self.fleet.stop()
@@ -137,15 +147,19 @@ class World:
         database_url: str | None = None,
         grouping: Grouping | None = None,
         fleet: Mapping[str, Any] | None = None,
+        resend_seconds: float = 10,
+        max_alerts: int = 0,
+        program: Sequence[str] = ("-m", "bot"),
     ) -> None:
-        """`environment`: more settings for the bot, without their prefix. `fleet`: another fleet.yaml than ours."""
+        """`environment`: more settings for the bot, without their prefix. `fleet`: another fleet.yaml than ours.
+        `resend_seconds` is Prometheus' pace of repeating an alert, `max_alerts` Alertmanager's limit of a webhook."""
         self.ground = ground
         self.folder = folder
         self.towns = list(towns if towns is not None else [chat_70b()])
         self.namespaces = sorted({t.deployment.namespace for t in self.towns})
         self.dials: dict[str, Dial] = {}
         bot_port = free_port()  # Alertmanager is told of it before the bot is there
-        hook = Webhook(f"http://127.0.0.1:{bot_port}/alertmanager", bearer_token=INTAKE_TOKEN)
+        hook = Webhook(f"http://127.0.0.1:{bot_port}/alertmanager", bearer_token=INTAKE_TOKEN, max_alerts=max_alerts)
         self.alertmanager = Alertmanager(folder / "alertmanager", [hook], grouping)
         self.prometheus = Prometheus(
             folder / "prometheus",
@@ -155,6 +169,7 @@ class World:
             ],
             rules={"groups": [group for n in self.namespaces for group in rules(n, TTFT_SLO_SECONDS)["groups"]]},
             alertmanager_url=self.alertmanager.url,
+            resend_seconds=resend_seconds,
         )
         self.bot = Bot(
             folder / "bot",
@@ -162,6 +177,7 @@ class World:
             {**self._sources(dials or Dials()), **(environment or {})},
             database_url=database_url,
             port=bot_port,
+            program=program,
         )
 
     def _sources(self, dials: Dials) -> dict[str, str]:

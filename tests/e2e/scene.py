@@ -1,0 +1,183 @@
+"""One story's world, and what an outsider can know of it: what stands in Slack, what the API server was asked for,
+what lies in the bot's database (read only), what the proxies saw. Nothing here speaks to the bot."""
+
+import re
+import sqlite3
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sandbox.browser import Chromium, SlackBrowser
+from sandbox.controlplane.audit import AuditEntry
+from sandbox.controlplane.bot_account import USER
+from sandbox.world import Ground, Town, World, chat_70b
+
+Message = Mapping[str, Any]
+REVIEW_SCALE = re.compile(r"^Review: scale 3 → \d")
+# Of everything the bot may ask in these stories; its role allows little more.
+NEEDED = {
+    ("get", "pods", ""),
+    ("list", "pods", ""),
+    ("get", "pods", "log"),
+    ("get", "nodes", ""),
+    ("list", "nodes", ""),
+    ("list", "events", ""),
+    ("get", "deployments", ""),
+    ("get", "replicasets", ""),
+    ("list", "replicasets", ""),
+    ("list", "horizontalpodautoscalers", ""),
+    ("list", "poddisruptionbudgets", ""),
+    ("get", "deployments", "scale"),
+    ("patch", "deployments", "scale"),
+    ("patch", "deployments", ""),
+}
+
+
+@dataclass
+class Scene:
+    world: World
+    town: Town
+    alice: SlackBrowser
+    chromium: Chromium
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def namespace(self) -> str:
+        return self.town.deployment.namespace
+
+    @property
+    def channel(self) -> str:
+        return self.world.ground.workspace.channel(self.town.channel).id
+
+    # ------------------------------------------------------------------------------------------ people
+
+    def somebody(self, name: str) -> SlackBrowser:
+        """Another person, with the service's channel open."""
+        page = self.chromium.open(self.world.ground.slack.page_url, name)
+        page.open_channel(self.town.channel)
+        return page
+
+    def approve(self, button: re.Pattern[str] = REVIEW_SCALE, *, what: str = "What changes") -> None:
+        """Alice presses, reads, approves."""
+        self.alice.click(button)
+        self.alice.wait_modal(what, seconds=15)
+        self.alice.submit()
+        self.alice.wait_modal_closed(seconds=10)
+
+    # ------------------------------------------------------------------------------------------ the API server
+
+    def asked(self) -> list[AuditEntry]:
+        """What the bot asked the API server since this story began, about this story or the whole cluster."""
+        plane = self.world.ground.control_plane
+        return [e for e in plane.audit(USER) if e.at >= self.began and e.namespace in ("", self.namespace)]
+
+    def changes(self) -> list[AuditEntry]:
+        """Those that changed something, in this story's namespace."""
+        return [e for e in self.asked() if e.changed_something and e.namespace == self.namespace]
+
+    def kubectl(self, *arguments: str) -> str:
+        """Of an administrator, in this story's namespace."""
+        return self.world.ground.control_plane.kubectl("-n", self.namespace, *arguments)
+
+    def replicas(self) -> int:
+        return int(self.kubectl("get", "deployment", self.town.deployment.name, "-o", "jsonpath={.spec.replicas}"))
+
+    def image(self) -> str:
+        path = "jsonpath={.spec.template.spec.containers[0].image}"
+        return self.kubectl("get", "deployment", self.town.deployment.name, "-o", path)
+
+    # ------------------------------------------------------------------------------------------ the bot's database
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """None of them while the bot has not made its database."""
+        file = self.world.bot.folder / "oncall.sqlite"
+        if not file.exists():
+            return []
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5)) as database:
+            return database.execute(query, parameters).fetchall()
+
+    def proposals(self) -> list[tuple[Any, ...]]:
+        return self.rows("SELECT id, state, applied, helped, outcome FROM proposal ORDER BY created_at, number")
+
+    # ------------------------------------------------------------------------------------------ Slack
+
+    def messages(self) -> list[Message]:
+        """All of the channel that everybody sees, threads and pictures included, oldest first."""
+        found = self.world.ground.slack.control.messages(self.channel)
+        return [m for m in found if m.get("subtype") != "ephemeral"]
+
+    def cards(self) -> list[Message]:
+        return [m for m in self.messages() if m.get("thread_ts") in (None, m["ts"])]
+
+    def thread(self) -> list[str]:
+        """The texts of the replies, oldest first."""
+        return [str(m["text"]) for m in self.messages() if m.get("thread_ts") not in (None, m["ts"])]
+
+    # ------------------------------------------------------------------------------------------ what must be true
+
+    def nothing_twice_nothing_lost(self) -> None:
+        """Each card and each message of the store stands in Slack once, under its own name; and nothing else does."""
+        until(lambda: not self._unsaid(), 30, f"Slack to have {self._unsaid()}")
+        cards = self.rows("SELECT incident, ts FROM card")
+        said = self.rows("SELECT id, key, ts FROM thread_message ORDER BY id")
+        shown = [m for m in self.messages() if not m.get("files")]
+        assert sorted(m["ts"] for m in shown) == sorted(ts for *_, ts in [*cards, *said])
+        marked = Counter(b["block_id"] for m in shown for b in m.get("blocks", ()) if _is_marker(b.get("block_id")))
+        assert set(marked.values()) == {1}, f"twice: {marked}"
+        pictures = Counter(f["name"] for m in self.messages() for f in m.get("files", ()))
+        assert set(pictures.values()) <= {1}, f"twice: {pictures}"
+
+    def _unsaid(self) -> list[tuple[Any, ...]]:
+        """What Slack lacks: posts, and edits of cards."""
+        cards = self.rows("SELECT 'card', incident FROM card WHERE ts IS NULL OR stale_since IS NOT NULL")
+        return [*cards, *self.rows("SELECT id, key FROM thread_message WHERE ts IS NULL")]
+
+    def thread_in_order(self, *words: str) -> None:
+        """These come in this order in the thread, each exactly once."""
+        thread = self.thread()
+        places = []
+        for word in words:
+            found = [place for place, text in enumerate(thread) if word in text]
+            assert len(found) == 1, f"{word!r} stands {len(found)} times in the thread: {thread}"
+            places += found
+        assert places == sorted(places), thread
+
+    def asked_only_what_it_needs(self) -> None:
+        forbidden = [e for e in self.asked() if e.code in (401, 403)]
+        assert not forbidden, f"its role does not allow: {forbidden}"
+        asked = {(e.verb, e.resource, e.subresource) for e in self.asked()}
+        assert asked <= NEEDED, f"not needed here: {asked - NEEDED}"
+
+
+def _is_marker(block_id: object) -> bool:
+    return isinstance(block_id, str) and re.match(r"^(message-\d+|card-inc-\d+)", block_id) is not None
+
+
+def until(question: Callable[[], object], seconds: float, what: str) -> Any:
+    """Ask until the answer is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (answer := question()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.1)
+    return answer
+
+
+@contextmanager
+def scene(ground: Ground, folder: Path, *, more: Mapping[str, Any] | None = None, **world: Any) -> Iterator[Scene]:
+    """A world in a namespace of its own, with its own Slack, and alice in front of it. `more` is of its town."""
+    town = chat_70b(namespace=f"e2e-{uuid.uuid4().hex[:6]}", **(more or {}))
+    with (
+        ground.with_own_slack(folder / "slack") as own,
+        World(own, folder, [town], **world) as running,
+        Chromium() as chromium,
+    ):
+        alice = chromium.open(own.slack.page_url, "alice")
+        alice.open_channel(town.channel)
+        running.wait_scraped(town)
+        yield Scene(running, town, alice, chromium)
