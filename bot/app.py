@@ -6,6 +6,7 @@ of an alert: intake -> triage -> rounds -> proposals -> review and approval -> e
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ from bot.outbound.kubernetes_http import KubernetesHttp, in_cluster_url
 from bot.outbound.kubernetes_reader import KubernetesReader
 from bot.outbound.kubernetes_writer import KubernetesWriter
 from bot.outbound.lock import lock_for
+from bot.outbound.plots import load as load_plots
 from bot.outbound.plots import plot
 from bot.outbound.prometheus import Prometheus
 from bot.outbound.slack.chat import SlackChat, web_client
@@ -237,6 +239,7 @@ class App:
         self._leader.start()
         self._slack.connect()
         self._server.start()
+        threading.Thread(target=load_plots, daemon=True, name="load-plots").start()
         log.info("ready", extra={"port": self.port, "runbooks": sorted(self._outside.runbooks)})
 
     def stop(self) -> None:

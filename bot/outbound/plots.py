@@ -1,8 +1,9 @@
 """Draws a signal over time as a PNG that can be read on a phone: large letters, twice as wide as high, the bad side of
 the threshold shaded, and what happened written at its moment.
 
-matplotlib takes a second and 58 MB to load, so it is loaded with the first graph; `pyplot` never is, since it keeps
-every figure and is not made for threads.
+matplotlib takes a second and 58 MB to load (many seconds on a busy machine), so it is not loaded before the bot is
+ready: `load` does it aside, and else the first graph would. `pyplot` never is loaded, since it keeps every figure and
+is not made for threads.
 """
 
 import io
@@ -24,11 +25,15 @@ SECONDS_BELOW_MINUTES = 8  # a shorter graph has its times with seconds
 _LINE, _BAD, _MARK = "#1264a3", "#e01e5a", "#454245"
 
 
-def plot(graph: Graph) -> bytes:
+def load() -> tuple[Any, Any]:
+    """The classes of figures and canvases. What follows a graph in its channel waits until it is drawn: so not then."""
     # Its cache belongs to no home directory: the container's file system is read-only.
     os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
-    figure_class = import_module("matplotlib.figure").Figure
-    canvas_class = import_module("matplotlib.backends.backend_agg").FigureCanvasAgg
+    return import_module("matplotlib.figure").Figure, import_module("matplotlib.backends.backend_agg").FigureCanvasAgg
+
+
+def plot(graph: Graph) -> bytes:
+    figure_class, canvas_class = load()
     figure = figure_class(figsize=(WIDTH_INCHES, HEIGHT_INCHES), dpi=DPI, layout="constrained")
     canvas_class(figure)
     axes = figure.add_subplot()
