@@ -33,6 +33,7 @@ class Reading:
     busy_ratio_min: float | None = None
     busy_ratio_max: float | None = None
     gpus: int | None = None  # that were measured
+    measured: bool | None = None  # False: Prometheus answers, and has no GPU of theirs
     gpus_held: int | None = None  # by the service's pods
     matched_by: str | None = None  # "pod", or "node": then GPUs of others on these nodes count, too
     missing: str | None = None
@@ -56,13 +57,14 @@ def observe(params: Params, sources: Sources) -> Reading:
         found, matched = by_node.get(), "node"
     held = None if pods is None else sum(pod.gpus for pod in pods)
     if not found:
-        return Reading(gpus_held=held, missing=_why_silent(sources))
+        return Reading(gpus_held=held, measured=False, missing=_why_silent(sources))
     ratios = [sample.value for sample in found]
     return Reading(
         busy_ratio_mean=sum(ratios) / len(ratios),
         busy_ratio_min=min(ratios),
         busy_ratio_max=max(ratios),
         gpus=len(ratios),
+        measured=True,
         gpus_held=held,
         matched_by=matched,
         missing=_unmeasured(len(ratios), held),

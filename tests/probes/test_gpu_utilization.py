@@ -22,7 +22,7 @@ def ask(answers, change=None):
 
 def test_gpus_are_matched_by_the_pods_that_hold_them():
     found, asked = ask({'UTIL{namespace="llm",pod=~"chat-': gpus(*[0.97] * 6, *[0.91] * 6)})
-    assert (found.gpus, found.gpus_held, found.matched_by) == (12, 12, "pod")
+    assert (found.gpus, found.gpus_held, found.matched_by, found.measured) == (12, 12, "pod", True)
     assert found.busy_ratio_mean == pytest.approx(0.94)
     assert (found.busy_ratio_min, found.busy_ratio_max) == (0.91, 0.97)
     assert found.missing is None
@@ -41,6 +41,7 @@ def test_without_pod_labels_the_nodes_gpus_are_taken_and_it_says_so():
 def test_not_exported_is_unknown_never_zero():
     found, _ = ask({})
     assert found.busy_ratio_mean is None and found.gpus is None
+    assert found.measured is False
     assert found.missing == "DCGM_FI_DEV_GPU_UTIL is not exported (no dcgm-exporter in Prometheus)"
 
 
