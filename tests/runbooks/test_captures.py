@@ -87,7 +87,7 @@ def verdicts(found):
 def test_idle_then_pressure_then_silent(story):
     story.wait_until("count_over_time(vllm:num_requests_running{}[12s])", lambda points: points >= 5)
     idle = story.diagnose()
-    assert [o.error for o in idle.observations] == [None] * 10
+    assert not [o.error for o in idle.observations if o.error]
     assert readings(idle)["queue"]["waiting"] == 0, "the canary is under pressure, and is not counted"
     assert CONFIRMED not in verdicts(idle).values()
     assert verdicts(idle)["under_provisioned"] is RULED_OUT

@@ -180,7 +180,7 @@ def test_each_trouble_is_told_from_the_others(played_fleet, tmp_path):
     ]
     assert not wrong, "\n".join(wrong)
     for name in ("calm", "steady"):
-        assert [o.error for o in rounds[name].observations] == [None] * 10
+        assert not [o.error for o in rounds[name].observations if o.error]
         assert verdicts(rounds[name])["under_provisioned"] is Verdict.RULED_OUT, told(rounds[name])
     for name in set(TOWNS) - {"squeezed"}:
         assert verdicts(rounds[name])["memory_pressure"] is Verdict.RULED_OUT, told(rounds[name])
