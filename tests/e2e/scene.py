@@ -70,6 +70,16 @@ class Scene:
         self.alice.submit()
         self.alice.wait_modal_closed(seconds=10)
 
+    # ------------------------------------------------------------------------------------------ the load
+
+    def wait_steady(self) -> None:
+        """Until a whole window of the bot's lies behind: what was before can be compared with what comes."""
+        count = f'min(count_over_time(vllm:num_requests_running{{namespace="{self.namespace}"}}[20s]))'
+        self.world.prometheus.wait_for(count, lambda s: bool(s) and s[0].value >= 13, 40)
+
+    def overload(self, ratio: float = 1.12) -> None:
+        self.world.offer(self.town, ratio)
+
     # ------------------------------------------------------------------------------------------ the API server
 
     def asked(self) -> list[AuditEntry]:
@@ -116,8 +126,9 @@ class Scene:
         return [m for m in self.messages() if m.get("thread_ts") in (None, m["ts"])]
 
     def thread(self) -> list[str]:
-        """The texts of the replies, oldest first."""
-        return [str(m["text"]) for m in self.messages() if m.get("thread_ts") not in (None, m["ts"])]
+        """The texts of the replies, oldest first; without the pictures, which are messages of their own in Slack."""
+        replies = [m for m in self.messages() if m.get("thread_ts") not in (None, m["ts"])]
+        return [str(m["text"]) for m in replies if not m.get("files")]
 
     # ------------------------------------------------------------------------------------------ what must be true
 
@@ -139,11 +150,11 @@ class Scene:
         return [*cards, *self.rows("SELECT id, key FROM thread_message WHERE ts IS NULL")]
 
     def thread_in_order(self, *words: str) -> None:
-        """These come in this order in the thread, each exactly once."""
+        """Messages that begin with these (after their icon) come in this order in the thread, each exactly once."""
         thread = self.thread()
         places = []
         for word in words:
-            found = [place for place, text in enumerate(thread) if word in text]
+            found = [place for place, text in enumerate(thread) if f": {word}" in text]
             assert len(found) == 1, f"{word!r} stands {len(found)} times in the thread: {thread}"
             places += found
         assert places == sorted(places), thread

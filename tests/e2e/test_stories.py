@@ -33,6 +33,7 @@ def test_an_overload_is_found_scaled_by_whom_may_and_helped(ground: Ground, tmp_
 def test_a_bad_revision_is_found_and_rolled_back_to_the_one_before(ground: Ground, tmp_path: Path) -> None:
     with scene(ground, tmp_path) as story:
         good = template(story, 1)
+        story.wait_steady()
         timeline = Timeline(print)
         bad_revision(story.world, story.town, people(story), timeline)
         assert timeline.seconds("Helped") < LONGEST_SECONDS, timeline.moments
