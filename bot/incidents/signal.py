@@ -12,6 +12,8 @@ from bot.runbook.schema import Signal
 from bot.runbook.words import filled, names_in
 from bot.vllm.buckets import quantile_query
 
+_NOT_THE_ENGINES = ("up{", "kube_", "container_", "DCGM_")
+
 
 def read(signal: Signal, words: Mapping[str, Any], sources: Sources) -> SignalReading:
     """Never raises SourceError: what could not be read says why in `error`."""
@@ -87,8 +89,9 @@ def _measured(metrics: Metrics, query: str) -> tuple[float | None, float | None,
 
 
 def _silent(signal: Signal, words: Mapping[str, Any], sources: Sources) -> str | None:
-    if "selector" not in names_in(signal.query) or "up{" in signal.query:
-        return None  # what looks at `up` itself knows of those that are silent
+    # What looks at `up` knows of the silent ones itself, and other exporters do not fall silent with the engine.
+    if "selector" not in names_in(signal.query) or any(name in signal.query for name in _NOT_THE_ENGINES):
+        return None
     if reporting(sources, words["selector"]):
         return None
     return why_silent(sources.metrics, words["selector"])
