@@ -49,6 +49,7 @@ class Bot(Part):
             "INTAKE__HOST": "127.0.0.1",
             "INTAKE__PORT": str(self.port),
             "INTAKE__TOKEN": INTAKE_TOKEN,
+            "NODE": "outside",  # it runs on none of the cluster's nodes, so it may change each of them
             **QUICK,
             **environment,
         }

@@ -1,6 +1,7 @@
 """Who runs on a node, as a drain sees them: pods that it moves, whose they are, and pods that stay."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bot.fleet import Service, WorkloadRef
@@ -59,15 +60,25 @@ def tenants_of(node: str, sources: Sources) -> Tenants:
     daemons = tuple(pod for pod in present if pod.owner_kind == "DaemonSet")
     static = tuple(pod for pod in present if pod.is_static)
     rest = [pod for pod in present if pod not in daemons and pod not in static]
-    owners: dict[tuple[str, str | None, str | None], WorkloadRef | None] = {}  # asked once for pods of one ReplicaSet
-    movable = []
-    for pod in sorted(rest, key=lambda p: (p.namespace, p.name)):
-        key = (pod.namespace, pod.owner_kind, pod.owner)
-        if key not in owners:
-            owners[key] = workload_of(pod, sources)
-        ref = owners[key]
-        movable.append(Tenant(pod, ref, sources.fleet.service_of(ref) if ref else None))
+    refs = {owner: workload_of(pod, sources) for owner, pod in one_of_each_owner(rest).items()}
+    movable = [_tenant(pod, refs[_owner(pod)], sources) for pod in sorted(rest, key=full_name)]
     return Tenants(tuple(movable), daemons, static)
+
+
+def _tenant(pod: Pod, ref: WorkloadRef | None, sources: Sources) -> Tenant:
+    return Tenant(pod, ref, sources.fleet.service_of(ref) if ref else None)
+
+
+_Owner = tuple[str, str | None, str | None]
+
+
+def _owner(pod: Pod) -> _Owner:
+    return (pod.namespace, pod.owner_kind, pod.owner)
+
+
+def one_of_each_owner(pods: Iterable[Pod]) -> dict[_Owner, Pod]:
+    """Pods of one ReplicaSet have the same workload: it is asked for once."""
+    return {_owner(pod): pod for pod in sorted(pods, key=full_name, reverse=True)}
 
 
 def workload_of(pod: Pod, sources: Sources) -> WorkloadRef | None:

@@ -16,9 +16,10 @@ from pydantic import BaseModel
 
 from bot.actions.contract import Action, CapacityChange, CapacityChanges, Preview
 from bot.actions.finder import find
+from bot.actions.tenants import one_of_each_owner, workload_of
 from bot.fleet import Service, WorkloadRef
 from bot.incidents.once import asked_once
-from bot.ports import ConflictError, Risk, SourceError, Sources
+from bot.ports import ConflictError, Pod, Risk, SourceError, Sources
 from bot.remediation.capacity import ColdStart, blast_radius, cold_start_of, load_per_replica
 from bot.remediation.diff import diff
 from bot.remediation.guard import Facts, Share, takes_out
@@ -95,7 +96,7 @@ def look(action: Action, params: BaseModel, service_name: str | None, world: Wor
     once = asked_once(sources)
     try:
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            ask_ahead(_workload(params), once, pool)
+            ask_ahead(_workload(params), once, pool, node=getattr(params, "node", None))
             preview = pool.submit(action.preview, params, once, world.controls)
             seen = _looked(action, params, service, once, world)
     except ConflictError as error:
@@ -105,20 +106,37 @@ def look(action: Action, params: BaseModel, service_name: str | None, world: Wor
     return _with_preview(seen, preview)
 
 
-def ask_ahead(ref: WorkloadRef | None, once: Sources, pool: ThreadPoolExecutor) -> None:
-    """What will be asked about a workload anyway, all at the same time. `once` remembers answers and errors."""
+def ask_ahead(ref: WorkloadRef | None, once: Sources, pool: ThreadPoolExecutor, *, node: str | None = None) -> None:
+    """What will be asked about a workload or a node anyway, all at once. `once` remembers answers and errors."""
     cluster = once.cluster
-    if ref is None:
-        return
 
     def quietly(question: Callable[..., object], *args: object) -> None:
-        with contextlib.suppress(SourceError):
+        # An answer that comes when nobody waits any more asks nothing further (the pool is closed: RuntimeError).
+        with contextlib.suppress(SourceError, RuntimeError):
             question(*args)
 
-    for question in (cluster.workload, cluster.pods_of, cluster.autoscaler_of):
-        pool.submit(quietly, question, ref)
-    for general in (cluster.free_gpus, cluster.nodes):
-        pool.submit(quietly, general)
+    def tenants(name: str) -> None:
+        pods = cluster.pods_on_node(name)
+        for namespace in {pod.namespace for pod in pods}:
+            pool.submit(quietly, cluster.budgets, namespace)
+        for pod in one_of_each_owner(pods).values():
+            pool.submit(quietly, tenant, pod)
+
+    def tenant(pod: Pod) -> None:
+        whose = workload_of(pod, once)
+        if whose is not None:
+            pool.submit(quietly, cluster.workload, whose)
+            pool.submit(quietly, cluster.pods_of, whose)
+
+    if ref is not None:
+        for question in (cluster.workload, cluster.pods_of, cluster.autoscaler_of):
+            pool.submit(quietly, question, ref)
+    if node is not None:
+        pool.submit(quietly, tenants, node)
+        pool.submit(quietly, cluster.node, node)
+    if ref is not None or node is not None:
+        for general in (cluster.free_gpus, cluster.nodes):
+            pool.submit(quietly, general)
 
 
 def _looked(action: Action, params: BaseModel, service: Service | None, sources: Sources, world: World) -> Look:

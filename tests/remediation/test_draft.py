@@ -1,8 +1,9 @@
 from dataclasses import replace
 
-from bot.actions import scale_workload
+from bot.actions import drain_node, scale_workload, uncordon_node
 from bot.ports import ConflictError, SourceError
 from bot.remediation.draft import as_proposal, drafted, look, look_again
+from bot.remediation.guard import Share
 
 
 def params(stage, before=3, after=4):
@@ -73,3 +74,34 @@ def test_the_identity_of_a_draft_is_its_action_and_its_params(stage):
     assert not draft.is_same_as(replace(proposal, params={**proposal.params, "after": 5}))
     assert not draft.is_same_as(replace(proposal, aborts="inc-1-p0"))
     assert look_again(proposal, stage.world, stage.now) == draft.look
+
+
+# ---------------------------------------------------------------------------------------------- a node's change
+
+
+def drained(stage, **world):
+    stage.cluster.add_node("gpu-03", gpus=8)
+    stage.world = replace(stage.world, bot_node="cpu-01", **world)
+    return look(drain_node, drain_node.Params(node="gpu-01"), None, stage.world, stage.sources(stage.now))
+
+
+def test_a_change_of_a_node_is_looked_at_for_every_service_that_it_touches(stage):
+    seen = drained(stage)
+    assert seen.blocked == ()
+    assert (seen.facts.node, seen.facts.bot_node, seen.facts.lost) == ("gpu-01", "cpu-01", 0)
+    assert seen.facts.others == (Share("chat-70b", 3, 2, 1),)
+    assert seen.blast_radius.startswith("replaces 2 of 3 replicas of chat-70b; up to 1 of 3 ready missing meanwhile")
+    assert "needs 8 GPUs, 12 are free" in seen.blast_radius  # those of the node itself are of no use
+    assert (seen.cold_start_seconds, seen.waves) == (300, 2)
+
+
+def test_what_serves_nothing_that_is_known_has_no_capacity_to_speak_of(stage):
+    stage.cluster.pods.clear()
+    seen = drained(stage)
+    assert (seen.blast_radius, seen.facts.others, seen.waves) == ("", (), 1)
+
+
+def test_a_node_that_comes_back_is_taken_out_by_nobody(stage):
+    stage.cluster.add_node("gpu-03", schedulable=False)
+    back = uncordon_node.Params(node="gpu-03")
+    assert look(uncordon_node, back, None, stage.world, stage.sources(stage.now)).facts.node is None
