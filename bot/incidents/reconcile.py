@@ -68,15 +68,17 @@ class Reconcile:
         if not doubtful and not groups:
             return False
         try:
-            if (restarted := self._restarted_after(now - timedelta(seconds=FORGETFUL_SECONDS))) is not None:
-                log.info("alerts in doubt wait: %s restarted lately and may list too few", restarted)
-                return False
+            restarted = self._restarted_after(now - timedelta(seconds=FORGETFUL_SECONDS))
             told = {a.fingerprint: a for a in self._told.active() if a.fingerprint is not None}
             computed = [a for a in self._computed.alerts() if a.state == "firing"]
         except SourceError as error:
             log.warning("alerts in doubt stay as they were", extra={"doubtful": len(doubtful), "why": str(error)})
             return False
         found = [_taken(a, firing.get(f), now) for f, a in told.items() if groups or f in doubtful]
+        if restarted is not None:
+            log.info("what is absent counts later: %s restarted lately and may list too few", restarted)
+            with self._store.write() as tx:
+                return tx.take_in(found) > 0
         gone = [a for a in self._gone(doubtful, firing, told, now) if not _is_computed(a, computed)]
         with self._store.write() as tx:
             kept = tx.take_in([*found, *(replace(a, status=AlertStatus.RESOLVED, received_at=now) for a in gone)])

@@ -122,6 +122,23 @@ def test_what_a_truncated_webhook_hid_is_fetched(reconcile, store, world):
         assert not tx.truncated_groups()
 
 
+def test_what_a_truncated_webhook_hid_is_fetched_right_after_a_restart_too(reconcile, store, world):
+    hidden = alert("VllmQueue", service="chat-70b")
+    world.since = at(0)
+    world.told = [hidden]  # OLD has not been told again yet
+    store.take_in_webhooks([TakenIn((), Truncation("{}:{}", "bot", 1, at(5)))])
+    for seconds in (10, 20, 30):
+        reconcile.step(at(seconds))
+    with store.read() as tx:
+        assert [(d.alert.name, d.alert.status.value) for d in tx.deliveries(10)] == [("VllmQueue", "firing")]
+        assert tx.truncated_groups()  # a resolve may hide there as well: it is asked for once absence says something
+    for seconds in (130, 140, 150):
+        reconcile.step(at(seconds))
+    with store.read() as tx:
+        assert [d.alert.status.value for d in tx.deliveries(10)] == ["firing", "resolved"]
+        assert not tx.truncated_groups()
+
+
 def test_a_resolve_that_a_truncated_webhook_hid_is_found_without_waiting_for_silence(reconcile, store):
     store.take_in_webhooks([TakenIn((), Truncation("{}:{}", "bot", 1, at(5)))])
     reconcile.step(at(10))
