@@ -182,9 +182,10 @@ class App:
         )
         self._dispatch = Dispatch(store, self._context, deeds, clock=now, wake=wake)
         told = outside.alertmanager if settings.alertmanager.url else None
+        rounds = self._make_rounds(cluster, wake)
         works = [
             Work("triage", Triage(store, cluster, fleet, outside.runbooks, timing, self._pool).step, "triage"),
-            Work("rounds", self._make_rounds(cluster, wake).step),
+            Work("rounds", rounds.step),
             Work("requests", self._dispatch.step),
             Work("remediation", Remediation(world).step),
             Work("watch", Watch(store, fleet, timing).step),
@@ -195,7 +196,9 @@ class App:
                 "reconcile",
             ),
         ]
-        self._leader = Leader(self._lock, works, self._bell, on_leading=self._engine.launch)
+        self._leader = Leader(
+            self._lock, works, self._bell, on_leading=self._engine.launch, on_stopped=self._engine.stop
+        )
 
         self._slack = SlackInbound(
             store,
@@ -223,6 +226,7 @@ class App:
             webhook=webhook,
             backlog=lambda: self._announcer.backlog,
             engine=self._engine,
+            rounds=rounds,
         ).add_to(api)
         self._server = HttpServer(api, host=intake.host, port=intake.port)
 
@@ -244,15 +248,12 @@ class App:
 
     def stop(self) -> None:
         """First nothing comes in any more, then what is under way ends; executions go on with the next leader."""
-        led = self._leader.leads
         self._server.stop()
         self._slack.close()
         self._intake.stop()
         self._leader.stop()
         self._dispatch.close()
         self._announcer.close()
-        if led:
-            self._engine.stop()
         self._outside.store.close()
 
     def _world(self, members: Callable[[str], frozenset[str]]) -> World:
