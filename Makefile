@@ -1,5 +1,7 @@
 # Everything sets itself up: `make demo` and `make test` install what is missing, and start at once the second time.
 PYTHON ?= python3
+# The tests wait more than they compute: three workers suit two cores. Files stay together, as they share parts.
+WORKERS ?= 3
 RUN = .venv/bin/python
 
 .PHONY: setup demo test faults faults-vllm bench lint
@@ -11,7 +13,7 @@ demo: setup
 	@$(RUN) -m sandbox demo $(ARGS)
 
 test: setup
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 # Every fault on real parts, and the verdicts. A real vLLM is installed the first time (4 to 6 GB, 3 to 6 min);
 # `make faults ARGS=--real=no` goes without, `make faults-vllm` plays its rows alone.
