@@ -78,7 +78,7 @@ class Proposal:
     blast_radius: str = ""
     undoes: str | None = None  # id of the proposal whose change this takes back
     aborts: str | None = None
-    pinned: bool = False  # a review is open: a newer round does not swap the numbers under the reader
+    pinned_until: datetime | None = None  # a review was opened: till then no round swaps the numbers under the reader
     decided_by: str | None = None
     decided_at: datetime | None = None
     refusal: str | None = None
@@ -92,6 +92,9 @@ class Proposal:
     @property
     def id(self) -> str:
         return f"inc-{self.incident}-p{self.number}"
+
+    def is_pinned(self, now: datetime) -> bool:
+        return self.pinned_until is not None and now < self.pinned_until
 
 
 @dataclass(frozen=True, slots=True)

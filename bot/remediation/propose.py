@@ -187,7 +187,7 @@ class Propose:
             if reason is not None and draft.rule is not None:
                 manuals.append(Manual(number, draft.rule, draft.action, draft.description, draft.by_hand, reason))
         for proposal in known:
-            if _is_moot(proposal, offers):
+            if _is_moot(proposal, offers, now):
                 ended = replace(
                     proposal, state=ProposalState.SUPERSEDED, refusal="the latest round no longer suggests it"
                 )
@@ -208,7 +208,7 @@ class Propose:
         fresh = as_proposal(draft, incident.number, 0, incident.target.service, now, self._world.rules.expiry_seconds)
         pending = next((p for p in same if p.state is ProposalState.PENDING), None)
         if pending is not None:
-            if not pending.pinned:
+            if not pending.is_pinned(now):
                 tx.save_proposal(_refreshed(pending, fresh))
             return None
         facts = draft.look.facts
@@ -251,9 +251,9 @@ def _refreshed(pending: Proposal, fresh: Proposal) -> Proposal:
     )
 
 
-def _is_moot(proposal: Proposal, offers: _Offers) -> bool:
+def _is_moot(proposal: Proposal, offers: _Offers, now: datetime) -> bool:
     """Is it the bot's own, still pending, read by nobody, and no longer suggested?"""
-    if proposal.state is not ProposalState.PENDING or proposal.pinned or proposal.proposed_by != "bot":
+    if proposal.state is not ProposalState.PENDING or proposal.is_pinned(now) or proposal.proposed_by != "bot":
         return False
     suggested = any(draft.is_same_as(proposal) for draft in offers.drafts)
     return not suggested and proposal.rule not in offers.kept

@@ -1,12 +1,13 @@
 """The contract: everything an approver must know before anything changes, as a dialog whose submit is the approval.
 
 It opens at once (`opening`, within Slack's 3 s) and is filled in (`contract`). Any replica may read for it: it changes
-nothing but rows. An open contract pins its proposal, so that no newer round swaps the numbers under the reader.
+nothing but rows. An open contract pins its proposal, so that no newer round swaps the numbers under the reader; for a
+while, as Slack does not tell for certain that a dialog was closed.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bot.actions.finder import find
 from bot.ports import Input, Modal, SourceError
@@ -24,6 +25,7 @@ from bot.report import Code, Fields, Note, Part, Report, Text, mention, moment, 
 TITLES = {"review": "Review change", "undo": "Review undo", "abort": "Review abort"}
 _CALLBACK = "review"
 _SUBMIT_LIMIT = 24  # of Slack
+PIN = timedelta(minutes=10)  # long enough to read, and to ask somebody
 _DIFF_LIMIT = 2500  # characters; a longer one is cut, and says so
 
 
@@ -60,7 +62,7 @@ class Review:
             return tx.proposal(subject)
 
     def _filled(self, title: str, proposal: Proposal, user: str, now: datetime) -> Modal:
-        pinned = self._pinned(proposal)
+        pinned = self._pinned(proposal, now)
         if pinned.state is not ProposalState.PENDING:
             return _nothing(title, proposal.id, _state_words(pinned))
         seen = look_again(pinned, self._world, now)
@@ -80,11 +82,11 @@ class Review:
         inputs = (_BREAK_GLASS,) if submit and standing.break_glass else ()
         return Modal(title, Report(plain(pinned.description), parts), pinned.id, _CALLBACK, submit, inputs)
 
-    def _pinned(self, proposal: Proposal) -> Proposal:
+    def _pinned(self, proposal: Proposal, now: datetime) -> Proposal:
         with self._world.store.write() as tx:
             latest = tx.proposal(proposal.id) or proposal
-            if latest.state is ProposalState.PENDING and not latest.pinned:
-                latest = replace(latest, pinned=True)
+            if latest.state is ProposalState.PENDING:
+                latest = replace(latest, pinned_until=now + PIN)
                 tx.save_proposal(latest)
             return latest
 

@@ -8,6 +8,7 @@ from bot.incidents.judge import Verdict
 from bot.ports import Autoscaler, SourceError
 from bot.remediation.proposal import ProposalState
 from bot.remediation.propose import Propose
+from bot.remediation.review import PIN
 from bot.runbook.schema import Suggestion
 from tests.remediation.stage import ALICE, BACK, MORE, Stage, finding
 
@@ -77,6 +78,17 @@ def test_an_open_review_keeps_its_proposal_and_its_numbers(stage):
     assert pinned.blast_radius == first.blast_radius and pinned.expires_at == first.expires_at
     stage.suggested(finding(), number=3)
     assert stage.proposal(first.id).state is ProposalState.PENDING
+
+
+def test_a_review_that_was_closed_pins_nothing_for_longer_than_reading_takes(stage):
+    first = stage.scale_up()
+    stage.review(first.id)
+    stage.cluster.add_node("gpu-03", gpus=8)
+    stage.now += PIN
+    (unpinned,) = stage.suggested(finding(MORE), number=2)
+    assert unpinned.id == first.id and "12 are free" in unpinned.blast_radius
+    stage.suggested(finding(), number=3)
+    assert stage.proposal(first.id).state is ProposalState.SUPERSEDED
 
 
 def test_a_rule_that_became_inconclusive_withdraws_nothing(stage):

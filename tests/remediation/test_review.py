@@ -50,7 +50,7 @@ def test_the_contract_says_everything_before_anything_changes(stage):
 def test_an_open_contract_pins_its_proposal(stage):
     proposal = stage.scale_up()
     stage.review(proposal.id)
-    assert stage.proposal(proposal.id).pinned
+    assert stage.proposal(proposal.id).is_pinned(stage.now)
 
 
 def test_what_speaks_against_it_now_leaves_nothing_to_submit(stage):

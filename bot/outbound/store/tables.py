@@ -182,7 +182,7 @@ proposal = sa.Table(
     _text("blast_radius"),
     _text("undoes", null=True),
     _text("aborts", null=True),
-    sa.Column("pinned", sa.Boolean, nullable=False),
+    _moment("pinned_until", null=True),
     _text("decided_by", null=True),
     _moment("decided_at", null=True),
     _text("refusal", null=True),

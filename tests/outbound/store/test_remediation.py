@@ -26,7 +26,7 @@ def test_a_proposal_comes_back_as_it_was_saved(store):
         objections=("no free GPU",),
         blast_radius="none",
         undoes="inc-1-p0",
-        pinned=True,
+        pinned_until=NOW,
         decided_by="U1",
         decided_at=NOW,
         started_at=NOW,

@@ -133,7 +133,7 @@ def _remediation() -> None:
         _text("blast_radius"),
         _text("undoes", null=True),
         _text("aborts", null=True),
-        _flag("pinned"),
+        _big("pinned_until", null=True),
         _text("decided_by", null=True),
         _big("decided_at", null=True),
         _text("refusal", null=True),
