@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 from zlib import crc32
 
+from bot.audit import AuditEntry
 from bot.incidents.incident import ThreadMessage
 from bot.remediation import guard, policy
 from bot.remediation.checks import ask_round, audit, incident_is_over, rows_for
@@ -137,6 +138,7 @@ class Approve:
     ) -> Decision:
         user = checked.user
         reason = checked.break_glass_reason if verdict.override else None
+        _acknowledge(tx, proposal, user, now)
         tx.save_approval(Approval(proposal.id, user, now, reason))
         audit(
             tx,
@@ -195,6 +197,14 @@ class Approve:
         tx.say(ThreadMessage(proposal.incident, key, Report(text, (Text(text),))))
         tx.show(proposal.incident)
         return Decision(False, f"Not approved: {reason}.")
+
+
+def _acknowledge(tx: RemediationTx, proposal: Proposal, user: str, now: datetime) -> None:
+    """Whoever approves a change is at it: nobody needs to be called any more."""
+    incident = tx.incident(proposal.incident)
+    if incident is not None and incident.acked_by is None:
+        tx.save_incident(replace(incident, acked_by=user, acked_at=now))
+        tx.audit(AuditEntry(now, user, "incident.acknowledged", incident.id, {"by": f"approving {proposal.id}"}))
 
 
 def _already(proposal: Proposal) -> str:

@@ -38,6 +38,28 @@ def test_a_second_press_does_nothing_and_names_the_first_approver(stage):
     assert stage.audited().count("proposal.approved") == 1
 
 
+def test_whoever_approves_has_acknowledged_the_incident_so_that_nobody_is_called(stage):
+    stage.press(stage.scale_up(), BOB)
+    incident = stage.incident()
+    assert (incident.acked_by, incident.acked_at) == (BOB, stage.now)
+    assert stage.audited().count("incident.acknowledged") == 1
+
+
+def test_an_approval_takes_an_incident_from_nobody(stage):
+    proposal = stage.scale_up()
+    with stage.store.write() as tx:
+        tx.save_incident(replace(stage.incident(), acked_by=ALICE, acked_at=stage.now))
+    stage.now += timedelta(minutes=1)
+    stage.press(proposal, BOB)
+    assert stage.incident().acked_by == ALICE
+    assert "incident.acknowledged" not in stage.audited()
+
+
+def test_a_refused_approval_acknowledges_nothing(stage):
+    stage.press(stage.scale_up(), MALLORY)
+    assert stage.incident().acked_by is None
+
+
 def test_who_lacks_the_role_is_refused_by_name_and_the_next_one_may(stage):
     proposal = stage.scale_up()
     refused = stage.press(proposal, MALLORY)
