@@ -41,6 +41,9 @@ class Bot(Part):
         self.url = f"http://127.0.0.1:{self.port}"
         self.webhook_url = f"{self.url}/alertmanager"
         self.folder = folder
+        self._environment = dict(environment)
+        self._database_url = database_url
+        self._program = program
         self._fleet = fleet
         self._fleet_file = folder / "fleet.yaml"
         given = {
@@ -61,6 +64,11 @@ class Bot(Part):
             env={f"VLLM_ONCALL_{key}": value for key, value in given.items()},
             cwd=Path(__file__).parent.parent,
         )
+
+    def twin(self, name: str) -> "Bot":
+        """A second replica: the same settings and database (which must not be SQLite's default), another port."""
+        url = self._database_url
+        return Bot(self.folder, self._fleet, self._environment, database_url=url, name=name, program=self._program)
 
     def launch(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString, cast
+
+import psycopg
 
 from sandbox.browser import Chromium, SlackBrowser
 from sandbox.controlplane.audit import AuditEntry
@@ -45,6 +47,7 @@ class Scene:
     town: Town
     alice: SlackBrowser
     chromium: Chromium
+    database_url: str | None = None  # of PostgreSQL
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -104,13 +107,16 @@ class Scene:
 
     # ------------------------------------------------------------------------------------------ the bot's database
 
-    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
         """None of them while the bot has not made its database."""
+        if self.database_url is not None:
+            with psycopg.connect(self.database_url) as server:
+                return server.execute(cast(LiteralString, query)).fetchall()
         file = self.world.bot.folder / "oncall.sqlite"
         if not file.exists():
             return []
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5)) as database:
-            return database.execute(query, parameters).fetchall()
+            return database.execute(query).fetchall()
 
     def proposals(self) -> list[tuple[Any, ...]]:
         return self.rows("SELECT id, state, applied, helped, outcome FROM proposal ORDER BY created_at, number")
@@ -191,4 +197,4 @@ def scene(ground: Ground, folder: Path, *, more: Mapping[str, Any] | None = None
         alice = chromium.open(own.slack.page_url, "alice")
         alice.open_channel(town.channel)
         running.wait_scraped(town)
-        yield Scene(running, town, alice, chromium)
+        yield Scene(running, town, alice, chromium, world.get("database_url"))

@@ -1,0 +1,101 @@
+"""Prometheus, the API server, Slack: each is away for a minute in the middle of a story. Nothing is called fine for
+lack of data, nothing is done blindly, and afterwards everything catches up. The three stories are played side by side,
+each in its own thread; each test looks at one.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sandbox.faults import Outage
+from sandbox.world import Dials, Ground
+from tests.e2e.scene import Scene, scene, until
+
+SECONDS = 60
+CARD = "Under-provisioned"
+FINE = ("No known cause", "No cause is left", "fixed", ": Helped")
+
+
+def without_prometheus(ground: Ground, folder: Path) -> None:
+    """From before the alert on: it takes questions and answers none."""
+    with scene(ground, folder, dials=Dials(prometheus=True)) as story:
+        with story.world.dials["prometheus"].control.down(Outage.HANG):
+            began = time.monotonic()
+            story.overload()
+            card = story.alice.wait_message("Inconclusive", seconds=50)
+            assert "Prometheus" in card, card
+            nothing_is_fine(story, began)
+            assert not any(label.startswith("Review") for label in story.alice.buttons("Inconclusive"))
+        story.alice.wait_message(CARD, seconds=30)
+        story.approve()
+        ended_well(story)
+
+
+def without_the_api_server(ground: Ground, folder: Path) -> None:
+    """From the verdict on: who approves then is told why not, and nothing is done."""
+    with scene(ground, folder, dials=Dials(kubernetes=True)) as story:
+        story.overload()
+        story.alice.wait_message(CARD, seconds=40)
+        with story.world.dials["kubernetes"].control.down(Outage.ERROR):
+            began = time.monotonic()
+            story.alice.click("Ack")
+            nothing_is_fine(story, began)
+            assert story.replicas() == 3
+        story.alice.wait_message(CARD, seconds=30)
+        story.approve()
+        ended_well(story)
+
+
+def without_slack(ground: Ground, folder: Path) -> None:
+    """From before the alert on: the card is late, and says so."""
+    with scene(ground, folder) as story:
+        with story.world.ground.slack.control.down(Outage.ERROR):
+            began = time.monotonic()
+            story.overload()
+            until(lambda: story.rows("SELECT 1 FROM incident"), 40, "the incident")
+            time.sleep(max(0.0, SECONDS - (time.monotonic() - began)))
+            assert not story.messages()
+        card = story.alice.wait_message(CARD, seconds=40)
+        assert "after the alert" in card, card
+        story.world.ground.slack.control.wait_connected(1, seconds=30)
+        story.approve()
+        ended_well(story)
+
+
+def nothing_is_fine(story: Scene, began: float) -> None:
+    """Until the minute is over, in the card and in the thread."""
+    while time.monotonic() < began + SECONDS:
+        told = [str(story.cards()[0]), *story.thread()]
+        assert not any(word in text for text in told for word in FINE), told
+        time.sleep(0.5)
+
+
+def ended_well(story: Scene) -> None:
+    until(lambda: any(": Helped" in text for text in story.thread()), 75, "the outcome: helped")
+    assert story.replicas() == 4
+    assert [(e.resource, e.subresource) for e in story.changes()] == [("deployments", "scale")]
+    assert len(story.cards()) == 1
+    story.thread_in_order("Approved", "Running", "Applied", "Helped")
+    story.nothing_twice_nothing_lost()
+
+
+STORIES: Mapping[str, Callable[[Ground, Path], None]] = {
+    "Prometheus": without_prometheus,
+    "the API server": without_the_api_server,
+    "Slack": without_slack,
+}
+
+
+@pytest.fixture(scope="module")
+def played(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, "Future[None]"]]:
+    with ThreadPoolExecutor(len(STORIES)) as pool:
+        yield {who: pool.submit(play, ground, tmp_path_factory.mktemp("away")) for who, play in STORIES.items()}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("who", STORIES)
+def test_a_minute_without(played: Mapping[str, "Future[None]"], who: str) -> None:
+    played[who].result()
