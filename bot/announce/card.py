@@ -14,6 +14,7 @@ from bot.incidents.triage import STORM_TITLE
 from bot.remediation.proposal import Applied, Helped, Proposal, ProposalState
 from bot.report import Button, Buttons, Fields, Menu, Note, Part, Report, Style, Text, mention, moment, plain
 from bot.runbook.schema import Severity
+from bot.vllm.redaction import redact
 
 EVIDENCE = 4
 CHANGES = 3
@@ -187,7 +188,7 @@ def _change_lines(view: View) -> list[str]:
 def _manuals(view: View) -> list[str]:
     lines = []
     for manual in view.manuals[:MANUALS]:
-        command = f"\n`{plain(manual.command)}`" if manual.command else ""
+        command = f"\n`{plain(redact(manual.command))}`" if manual.command else ""
         lines.append(f":wrench: By hand: {_sentence(plain(manual.text))}{command}\nNo button: {plain(manual.reason)}")
     if len(view.manuals) > MANUALS:
         lines.append(f"{len(view.manuals) - MANUALS} more by hand: see the thread")

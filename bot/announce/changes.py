@@ -13,6 +13,7 @@ from bot.actions import finder
 from bot.announce.amounts import duration
 from bot.remediation.proposal import Applied, Approval, Helped, Proposal, ProposalState
 from bot.report import Button, Buttons, Code, Note, Part, Report, Text, mention, moment, plain
+from bot.vllm.redaction import redact
 
 _ENDINGS = {
     Helped.YES: (":white_check_mark:", "Helped"),
@@ -156,7 +157,7 @@ def by_hand(proposal: Proposal) -> str | None:
     """The command that does the same; None if the action is gone or its parameters mean something else today."""
     try:
         action = finder.find(proposal.action)
-        return action.by_hand(action.Params.model_validate(dict(proposal.params)))
+        return redact(action.by_hand(action.Params.model_validate(dict(proposal.params))))
     except (finder.UnknownActionError, ValidationError):
         return None
 

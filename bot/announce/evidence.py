@@ -13,6 +13,7 @@ from bot.incidents.incident import Round
 from bot.incidents.judge import Finding, Observation, Query, Verdict
 from bot.remediation.proposal import Manual
 from bot.report import Code, Note, Part, Text, link, moment, plain
+from bot.vllm.redaction import redact
 
 LOG_LINES = 30
 # Slack counts a link's address as text, and a message holds some 12,000 characters.
@@ -39,7 +40,7 @@ def by_hand(manuals: Sequence[Manual]) -> Iterator[Part]:
     for manual in manuals:
         yield Text(f":wrench: By hand: {plain(manual.text)}\nNo button: {plain(manual.reason)}")
         if manual.command:
-            yield Code(manual.command)
+            yield Code(redact(manual.command))
 
 
 def _headline(round: Round, view: View) -> str:
@@ -97,7 +98,7 @@ def _measured(promql: str) -> str:
 
 def _log(excerpt: str) -> Iterator[Part]:
     lines = excerpt.strip("\n").split("\n")
-    yield Code("\n".join(lines[-LOG_LINES:]))
+    yield Code(redact("\n".join(lines[-LOG_LINES:])))
     if len(lines) > LOG_LINES:
         yield Note(f"The last {LOG_LINES} of {len(lines)} lines.")
 

@@ -26,6 +26,7 @@ from bot.probes.finder import probe
 from bot.probes.served import selector_of
 from bot.runbook.schema import Runbook, Signal, Step
 from bot.runbook.words import filled, names_in
+from bot.vllm.redaction import redact
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +167,7 @@ def _safe(name: str | None) -> str | None:
 
 
 def _observe(step: Step, words: Words, sources: Sources) -> Observation:
+    """Without secrets, whatever probe told them: it is stored, and leaves for Slack."""
     recorder = Recorder(sources.metrics)
     begun = time.monotonic()
     reading, error = _asked(step, words, replace(sources, metrics=recorder))
@@ -175,7 +177,7 @@ def _observe(step: Step, words: Words, sources: Sources) -> Observation:
         probe=step.probe,
         ask=step.ask or _first_line(step.probe),
         reading=reading,
-        error=error,
+        error=None if error is None else redact(error),
         seconds=time.monotonic() - begun,
         queries=recorder.queries,
         log_excerpt=excerpt,
@@ -225,6 +227,8 @@ def _plain(reading: Any) -> dict[str, Any]:
 def _value(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return redact(value)
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, datetime):

@@ -21,6 +21,7 @@ from bot.remediation.proposal import Approval, Proposal, ProposalState
 from bot.remediation.propose import Propose
 from bot.remediation.world import World
 from bot.report import Code, Fields, Note, Part, Report, Text, mention, moment, plain
+from bot.vllm.redaction import redact
 
 TITLES = {"review": "Review change", "undo": "Review undo", "abort": "Review abort"}
 _CALLBACK = "review"
@@ -100,7 +101,7 @@ class Review:
     ) -> tuple[Part, ...]:
         what, _, undo = proposal.description.partition(" Undo: ")
         action = find(proposal.action)
-        command = action.by_hand(action.Params.model_validate(dict(proposal.params)))
+        command = redact(action.by_hand(action.Params.model_validate(dict(proposal.params))))
         parts: list[Part] = [Text(f"*{plain(what)}*"), Text(f"Why: {plain(proposal.why)}")]
         if reasons:
             parts.append(Text("\n".join([":no_entry: *It cannot be done now:*", *(f"• {r}" for r in reasons)])))

@@ -87,6 +87,13 @@ def test_a_long_log_shows_its_end_and_says_how_much_there_was():
     assert "line 99" in shown and "line 69" not in shown
 
 
+def test_secrets_in_logs_and_commands_do_not_leave_for_slack():
+    shown = words(asked(log_excerpt="non-default args: {'api_key': ['sk-live-0123'], 'model': 'org/m'}\nHF_TOKEN=hf_x"))
+    assert "sk-live" not in shown and "hf_x" not in shown and "org/m" in shown
+    told = s.said(Report("x", tuple(by_hand([replace(s.MANUAL, command="vllm serve m --api-key s3cret")]))))
+    assert "s3cret" not in told and "--api-key [redacted]" in told
+
+
 def test_a_round_without_a_number_is_not_called_by_one():
     assert words(s.round_of(0)).startswith("(start) · high_latency")
 

@@ -14,6 +14,7 @@ from bot.incidents import diagnose as module
 from bot.incidents.diagnose import Diagnoser, Words, diagnose
 from bot.incidents.incident import Incident, IncidentState, Round, RoundReason, Target
 from bot.incidents.judge import Verdict
+from bot.ports import SourceError
 from bot.probes import finder
 from bot.runbook.checking import library
 from bot.runbook.loading import our_folder
@@ -182,6 +183,20 @@ def test_nan_and_infinity_are_no_readings(busy, pool, probe_named):
     assert observation.reading == {"value": None}
     assert observation.log_excerpt == "line"
     assert observation.ask == "Is it made?"
+
+
+def test_secrets_leave_no_step_whatever_probe_told_them(busy, pool, probe_named):
+    reading = probe_named(lambda params, sources: reading(value="--api-key s3cret", log_excerpt="HF_TOKEN=hf_secret"))
+    (observation,) = ask(runbook(MADE), busy[0], pool).observations
+    assert observation.reading == {"value": "--api-key [redacted]"}
+    assert observation.log_excerpt == "HF_TOKEN=[redacted]"
+
+    def refused(params, sources):
+        raise SourceError("vLLM", "answered 401 to authorization: Bearer s3cret-token")
+
+    probe_named(refused)
+    (observation,) = ask(runbook(MADE), busy[0], pool).observations
+    assert "s3cret" not in observation.error and "answered 401" in observation.error
 
 
 def test_the_logs_context_is_there_in_the_steps(busy, pool, probe_named):
