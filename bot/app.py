@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr, ValidationError
@@ -166,6 +167,8 @@ class App:
             slack.bot_token.get_secret_value(), api_url=slack.api_url, timeout_seconds=slack.timeout_seconds
         )
         people = People(client)
+        # The first message of an alert names them; their names are asked for before there is one.
+        self._meet = partial(people.meet, fleet.called())
         chat = SlackChat(client, people)
         self._diagnoser = Diagnoser(outside.runbooks, outside.sources, self._pool, clock=now)
         world = self._world(chat.group_members)
@@ -244,6 +247,7 @@ class App:
         self._slack.connect()
         self._server.start()
         threading.Thread(target=load_plots, daemon=True, name="load-plots").start()
+        threading.Thread(target=self._meet, daemon=True, name="meet").start()
         log.info("ready", extra={"port": self.port, "runbooks": sorted(self._outside.runbooks)})
 
     def stop(self) -> None:

@@ -85,6 +85,11 @@ class Fleet(_Strict):
             raise ValueError(f"approvals must name a role for each risk; lacking: {', '.join(sorted(lacking))}")
         return self
 
+    def called(self) -> tuple[str, ...]:
+        """Whoever a push may mention, each once."""
+        named = [self.default_oncall, *(who for s in self.services for who in (s.oncall, s.escalation))]
+        return tuple(dict.fromkeys(who for who in named if who))
+
     def service(self, name: str) -> Service | None:
         return next((s for s in self.services if s.name == name), None)
 

@@ -1,6 +1,10 @@
 """The whole bot in one process, with nobody else there: it takes alerts in all the same."""
 
 import json
+import queue
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -47,6 +51,51 @@ def test_with_nobody_else_there_an_alert_is_on_disk_before_it_is_answered(settin
             assert [a.name for a in tx.firing_alerts()] == [WEBHOOK["alerts"][0]["labels"]["alertname"]]
     finally:
         app.stop()
+
+
+class AskedSlack:
+    """Knows nobody, and keeps which methods were asked about whom."""
+
+    def __enter__(self):
+        asked = self.asked = queue.Queue()
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
+                asked.put(f"{self.path.rpartition('/')[2]} {body}")
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b'{"ok": false, "error": "user_not_found"}')
+
+            do_GET = do_POST
+
+            def log_message(self, format, *args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_the_names_of_the_on_call_are_asked_for_before_an_alert_needs_them(settings):
+    on_call = FLEET.replace('channel: "#inc"', 'channel: "#inc", oncall: U0ANN')
+    settings.fleet.write_text(on_call)
+    with AskedSlack() as slack:
+        url = f"http://127.0.0.1:{slack.server.server_port}/api/"
+        there = settings.slack.model_copy(update={"api_url": url})
+        app = App(connect(settings.model_copy(update={"slack": there})))
+        app.start()
+        try:
+            deadline = time.monotonic() + 20
+            while not (asked := slack.asked.get(timeout=deadline - time.monotonic())).startswith("users.info"):
+                pass
+            assert "U0ANN" in asked
+        finally:
+            app.stop()
 
 
 def test_a_terminal_reads_and_proposes_nothing(settings):

@@ -54,3 +54,8 @@ def test_a_misspelt_key_is_refused():
 def test_names_that_could_escape_into_a_path_or_a_query_are_refused(name):
     with pytest.raises(ValidationError):
         WorkloadRef(namespace="llm", name=name)
+
+
+def test_whoever_may_be_called_is_named_once():
+    one = {**service("chat-70b"), "oncall": "U1", "escalation": "S2"}
+    assert fleet(one, {**service("code-8b"), "oncall": "U1"}, default_oncall="U3").called() == ("U3", "U1", "S2")
