@@ -96,12 +96,13 @@ class Pcie:
 
 @dataclass(frozen=True, slots=True)
 class NvLink:
+    """Errors are counted since the driver was loaded. They are up to a minute old, unlike every other reading."""
+
     link: int
     active: bool | None = None
     replay_errors: int | None = None
     recovery_errors: int | None = None
-    crc_flit_errors: int | None = None
-    crc_data_errors: int | None = None
+    crc_errors: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pynvml
 
-from bot.gpu_readings import Gpu, GpuProcess, Holder
+from bot.gpu_readings import Gpu, GpuProcess, Holder, NvLink
 from bot.outbound import nvml_readings as readings
 from bot.outbound.nvml_asking import Asking, GpuLostError, judged, said
 from bot.vllm.xids import recovery_action
@@ -27,6 +27,10 @@ class GpuReader:
         # What never changes, so that a GPU that no longer answers can still be named.
         self.known = Gpu(index)
         self._known_missing: Mapping[str, str] = {}
+        # Links that were up at the last reading; with their errors as far as they have been read.
+        self._links: dict[int, NvLink | None] = {}
+        self._links_missing: Mapping[str, str] = {}
+        self._next_link = 0
 
     def open(self) -> Any:
         """Its handle. Raises NVMLError, GpuLostError, LibraryGoneError."""
@@ -55,6 +59,32 @@ class GpuReader:
                 told, state="reset_required", problem="must be reset before it is used again", missing=missing
             )
         return replace(told, missing=missing)
+
+    @property
+    def has_links(self) -> bool:
+        return bool(self._links)
+
+    def read_a_link(self) -> None:
+        """The errors of the next link that is up: the next readings tell them. Raises LibraryGoneError only."""
+        number = min((link for link in self._links if link >= self._next_link), default=min(self._links, default=None))
+        if number is None:
+            return
+        self._next_link = number + 1
+        try:
+            asking = Asking(self._nvml, self.open())
+            self._links[number] = readings.nvlink_errors(asking, number)
+        except (GpuLostError, pynvml.NVMLError):
+            return  # the next reading says so
+        self._links_missing = asking.missing
+
+    def _with_errors(self, links: tuple[NvLink, ...] | None, missing: dict[str, str]) -> tuple[NvLink, ...] | None:
+        self._links = {one.link: self._links.get(one.link) for one in links or () if one.active}
+        if links is None:
+            return None
+        missing |= self._links_missing
+        if None in self._links.values():
+            missing.setdefault("nvlinks.errors", "not all of them have been read yet")
+        return tuple(self._links.get(one.link) or one for one in links)
 
     def _not_opened(self, error: Any) -> Gpu:
         if error.value == pynvml.NVML_ERROR_RESET_REQUIRED:
@@ -99,7 +129,7 @@ class GpuReader:
             power=replace(known.power, draw_watts=draw, limit_watts=limit),
             clocks=replace(known.clocks, sm_mhz=sm_mhz, event_reasons=reasons),
             pcie=replace(known.pcie, generation=generation, width=width, replays=replays),
-            nvlinks=readings.nvlinks(gpu),
+            nvlinks=self._with_errors(readings.nvlinks(gpu), gpu.missing),
             fabric=readings.fabric(gpu),
             memory=readings.memory(gpu),
             busy_ratio=None if busy is None else busy.gpu / 100,

@@ -40,9 +40,12 @@ class Sweep:
 
 
 class _GpuThread:
-    def __init__(self, reader: GpuReader, on_gone: Callable[[], None]) -> None:
+    """Reads the GPU when asked, and between that one NVLink after another."""
+
+    def __init__(self, reader: GpuReader, on_gone: Callable[[], None], link_seconds: float) -> None:
         self._reader = reader
         self._on_gone = on_gone
+        self._link_seconds = link_seconds
         self._changed = threading.Condition()
         self._asked = self._begun = self._done = 0
         self._busy_since: float | None = None
@@ -78,13 +81,15 @@ class _GpuThread:
 
     def _run(self) -> None:
         while True:
+            pause = self._link_seconds if self._reader.has_links else None
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._asked > self._begun)
+                asked = self._changed.wait_for(lambda: self._stopping or self._asked > self._begun, pause)
                 if self._stopping:
                     return
-                self._begun = self._asked
+                if asked:
+                    self._begun = self._asked
                 self._busy_since = time.monotonic()
-            told = self._read()
+            told = self._read() if asked else self._read_a_link()
             with self._changed:
                 self._told, self._done, self._busy_since = told, self._begun, None
                 self._changed.notify_all()
@@ -99,6 +104,15 @@ class _GpuThread:
             _log.exception("a GPU could not be read", gpu=self.known.index)
             return replace(self.known, state="unreadable", problem=f"could not be read: {error}")
 
+    def _read_a_link(self) -> Gpu:
+        try:
+            self._reader.read_a_link()
+        except LibraryGoneError:
+            self._on_gone()
+        except Exception:  # as above
+            _log.exception("an NVLink could not be read", gpu=self.known.index)
+        return self._told
+
 
 class NvmlNode:
     """`nvml` is pynvml, or for unit tests what looks like it."""
@@ -111,12 +125,14 @@ class NvmlNode:
         holder_of: Callable[[int], Holder | None] = lambda pid: None,
         patience_seconds: float = 2.0,
         retry_seconds: float = 10.0,
+        link_seconds: float = 2.0,
     ) -> None:
         self._nvml = nvml or pynvml
         self._on_event = on_event
         self._holder_of = holder_of
         self._patience_seconds = patience_seconds
         self._retry_seconds = retry_seconds
+        self._link_seconds = link_seconds
         self._changed = threading.Condition()
         self._threads: tuple[_GpuThread, ...] = ()
         self._events: tuple[GpuEvents, ...] = ()
@@ -200,7 +216,7 @@ class NvmlNode:
             return False
         self._end_threads()
         readers = [GpuReader(self._nvml, index, holder_of=self._holder_of) for index in range(count)]
-        self._threads = tuple(_GpuThread(reader, self._reopen) for reader in readers)
+        self._threads = tuple(_GpuThread(reader, self._reopen, self._link_seconds) for reader in readers)
         self._events = tuple(GpuEvents(self._nvml, index, self._on_event) for index in range(count))
         for events in self._events:
             events.start()

@@ -60,6 +60,20 @@ class FakeGpu:
         return _said(told[shown], args)
 
 
+def linked(active: int, links: int = 4) -> dict[str, Any]:
+    """Answers of a GPU with `links` NVLinks, of which the first `active` are up."""
+
+    def state(number: int) -> int:
+        if number >= links:
+            raise error(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        return int(number < active)
+
+    return {
+        "nvmlDeviceGetNvLinkState": state,
+        "nvmlDeviceGetNvLinkErrorCounter": lambda number, kind: 10 * number + kind,
+    }
+
+
 def _said(value: Any, args: tuple[Any, ...]) -> Any:
     if isinstance(value, pynvml.NVMLError):
         raise value

@@ -4,7 +4,7 @@ import pytest
 from bot.gpu_readings import Holder
 from bot.outbound.nvml import GpuReader
 from bot.outbound.nvml_asking import LibraryGoneError
-from tests.outbound.nvml_fakes import LOST, NOT_SUPPORTED, FakeGpu, FakeNvml, error
+from tests.outbound.nvml_fakes import LOST, NOT_SUPPORTED, FakeGpu, FakeNvml, error, linked
 
 
 def read(gpu: FakeGpu, **how):
@@ -118,3 +118,52 @@ def test_what_never_changes_is_asked_once():
     again = reader.read()
     assert {"nvmlDeviceGetUUID", "nvmlDeviceGetTemperatureThreshold", "nvmlDeviceGetSerial"}.isdisjoint(gpu.asked)
     assert (again.uuid, again.temperature.slowdown_celsius) == (reader.known.uuid, 89)
+
+
+def test_links_errors_are_read_one_link_at_a_time_and_told_from_then_on():
+    gpu = FakeGpu(**linked(active=2, links=3))
+    reader = GpuReader(FakeNvml(gpu), 0)
+    first = reader.read()
+    assert reader.has_links
+    assert [(link.active, link.replay_errors) for link in first.nvlinks] == [(True, None), (True, None), (False, None)]
+    assert first.missing["nvlinks.errors"] == "not all of them have been read yet"
+    assert "nvmlDeviceGetNvLinkErrorCounter" not in gpu.asked, "they are slow"
+    reader.read_a_link()
+    assert [link.replay_errors for link in reader.read().nvlinks] == [0, None, None]
+    reader.read_a_link()
+    second = reader.read()
+    assert [(link.replay_errors, link.crc_errors) for link in second.nvlinks] == [(0, 2), (10, 12), (None, None)]
+    assert "nvlinks.errors" not in second.missing
+    gpu.answers["nvmlDeviceGetNvLinkErrorCounter"] = lambda number, kind: 99
+    reader.read_a_link()
+    assert [link.replay_errors for link in reader.read().nvlinks] == [99, 10, None], "and begins anew"
+
+
+def test_a_link_that_went_down_no_longer_tells_errors():
+    gpu = FakeGpu(**linked(active=1, links=1))
+    reader = GpuReader(FakeNvml(gpu), 0)
+    reader.read()
+    reader.read_a_link()
+    gpu.answers |= linked(active=0, links=1)
+    (link,) = reader.read().nvlinks
+    assert (link.active, link.replay_errors, reader.has_links) == (False, None, False)
+    reader.read_a_link()
+
+
+def test_links_whose_errors_are_refused_say_so():
+    gpu = FakeGpu(**{**linked(active=1, links=1), "nvmlDeviceGetNvLinkErrorCounter": error(NOT_SUPPORTED)})
+    reader = GpuReader(FakeNvml(gpu), 0)
+    reader.read()
+    reader.read_a_link()
+    told = reader.read()
+    assert told.nvlinks[0].replay_errors is None
+    assert told.missing["nvlinks.replay_errors"] == "not supported by this GPU or driver"
+
+
+def test_a_gpu_that_is_lost_while_a_link_is_read_is_told_by_the_next_reading():
+    gpu = FakeGpu(**linked(active=1))
+    reader = GpuReader(FakeNvml(gpu), 0)
+    reader.read()
+    gpu.fails(LOST)
+    reader.read_a_link()
+    assert reader.read().state == "lost"

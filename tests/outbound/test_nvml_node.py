@@ -7,7 +7,7 @@ import pytest
 
 from bot.outbound.nvml import GpuReader
 from bot.outbound.nvml_node import NvmlNode
-from tests.outbound.nvml_fakes import LOST, FakeGpu, FakeNvml, error
+from tests.outbound.nvml_fakes import LOST, FakeGpu, FakeNvml, error, linked
 
 
 @pytest.fixture
@@ -169,3 +169,39 @@ def test_a_gpu_is_found_by_its_address(made):
     node = made(FakeNvml(FakeGpu("GPU-a")))
     node.sweep()
     assert (node.uuid_of("0000:00:06"), node.uuid_of("0000:01:00")) == ("GPU-a", None)
+
+
+def test_links_are_read_while_nobody_asks(made):
+    node = made(FakeNvml(FakeGpu("GPU-a", **linked(active=3))), link_seconds=0.01)
+    until(lambda: [link.replay_errors for link in node.sweep().gpus[0].nvlinks] == [0, 10, 20, None])
+
+
+def test_a_link_that_hangs_is_a_gpu_that_is_silent(made, held):
+    gpu, reached = FakeGpu("GPU-a", **linked(active=1)), threading.Event()
+
+    def hang(*_: object) -> None:
+        reached.set()
+        held.wait(30)
+
+    gpu.answers["nvmlDeviceGetNvLinkErrorCounter"] = hang
+    node = made(FakeNvml(gpu, FakeGpu("GPU-b")), link_seconds=0.01)
+    node.sweep()
+    assert reached.wait(5)
+    assert [one.state for one in node.sweep().gpus] == ["silent", "ok"]
+    held.set()
+    until(lambda: node.sweep().gpus[0].state == "ok")
+
+
+def test_a_mistake_of_ours_in_a_link_ends_nothing(made):
+    gpu = FakeGpu("GPU-a", **linked(active=1))
+    tries: list[int] = []
+
+    def wrong(*_: object) -> None:
+        tries.append(1)
+        raise ZeroDivisionError
+
+    gpu.answers["nvmlDeviceGetNvLinkErrorCounter"] = wrong
+    node = made(FakeNvml(gpu), link_seconds=0.01)
+    node.sweep()
+    until(lambda: len(tries) > 1)
+    assert node.sweep().gpus[0].state == "ok"

@@ -2,7 +2,7 @@ import pynvml
 
 from bot.outbound import nvml_readings as readings
 from bot.outbound.nvml_asking import Asking
-from tests.outbound.nvml_fakes import NOT_SUPPORTED, FakeGpu, FakeNvml, error
+from tests.outbound.nvml_fakes import NOT_SUPPORTED, FakeGpu, FakeNvml, error, linked
 
 
 def asking(**answers) -> Asking:
@@ -10,32 +10,15 @@ def asking(**answers) -> Asking:
     return Asking(FakeNvml(gpu), gpu)
 
 
-def linked(active: int, links: int = 4):
-    """Answers of a GPU with `links` NVLinks, of which the first `active` are up."""
-
-    def state(number: int) -> int:
-        if number >= links:
-            raise error(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-        return int(number < active)
-
-    return {
-        "nvmlDeviceGetNvLinkState": state,
-        "nvmlDeviceGetNvLinkErrorCounter": lambda number, kind: 10 * number + kind,
-    }
-
-
-def test_links_are_told_with_their_errors():
+def test_links_are_told_as_they_stand():
     gpu = asking(**linked(active=2, links=3))
-    found = readings.nvlinks(gpu)
-    assert [(link.link, link.active) for link in found] == [(0, True), (1, True), (2, False)]
-    assert (found[1].replay_errors, found[1].recovery_errors, found[1].crc_flit_errors, found[1].crc_data_errors) == (
-        10,
-        11,
-        12,
-        13,
-    )
-    assert found[2].replay_errors is None, "a link that is down has nothing to count"
+    assert [(link.link, link.active) for link in readings.nvlinks(gpu)] == [(0, True), (1, True), (2, False)]
     assert "nvlinks" not in gpu.missing
+
+
+def test_a_links_errors_are_told_by_kind():
+    found = readings.nvlink_errors(asking(**linked(active=2)), 1)
+    assert (found.link, found.replay_errors, found.recovery_errors, found.crc_errors) == (1, 10, 11, 12)
 
 
 def test_a_gpu_without_links_has_none():
