@@ -49,6 +49,7 @@ class Replica:
     still_seconds: float = 0
     since: datetime | None = None
     why: str | None = None
+    unseen: bool = False  # it answers, and Prometheus has no metrics of its engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,9 @@ def _of_pod(pod: ServingPod, engine: EngineProgress | None, health: Later[int | 
     if isinstance(answer, int) and answer >= 500:
         # Kept alive after its engine's death by VLLM_KEEP_ALIVE_ON_ENGINE_DEATH, or just about to end.
         return Replica(*key, ReplicaState.DEAD, why=f"/health answers {answer}: its engine has died")
-    if engine is not None and engine.state is not EngineState.UNCLEAR:
+    # Counters go on telling of a window's past, for a while after there is nobody left to count.
+    gone = answer is None and seen.up(key) is False
+    if engine is not None and engine.state is not EngineState.UNCLEAR and not gone:
         return _of_engine(key, engine)
     return _silent(pod, state, engine, answer, seen)
 
@@ -201,7 +204,7 @@ def _silent(
 
     def replica(found: ReplicaState, why: str | None = None, since: datetime | None = None) -> Replica:
         if engine is None:
-            return Replica(*key, found, since=since, why=why)
+            return Replica(*key, found, since=since, why=why, unseen=isinstance(answer, int))
         return Replica(*key, found, engine.running, engine.waiting, engine.still_seconds, since, why)
 
     if answer is not None:

@@ -43,6 +43,7 @@ class Reading:
     asleep: int | None = None
     dead: int | None = None  # the container runs, and nobody answers in it any more
     unclear: int | None = None
+    unseen: int | None = None  # of the unclear: they answer, and Prometheus has no metrics of their engines
     loading: int | None = None
     pending: int | None = None  # not started yet: no node, no image
     crashed: int | None = None
@@ -108,6 +109,7 @@ def _told(found: Replicas, cold_start_seconds: float, arriving: float | None, no
         asleep=bad(ReplicaState.ASLEEP),
         dead=bad(ReplicaState.DEAD),
         unclear=len(unclear),
+        unseen=sum(r.unseen for r in unclear),
         loading=of_pods(ReplicaState.LOADING),
         pending=of_pods(ReplicaState.PENDING),
         crashed=of_pods(ReplicaState.CRASHED),

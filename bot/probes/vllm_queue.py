@@ -42,6 +42,9 @@ class Reading:
 
 Key = tuple[str, str]  # namespace, pod
 
+# So much of a batch may have ended in the step that was just counted.
+_NEARLY_FULL = 0.9
+
 
 def observe(params: Params, sources: Sources) -> Reading:
     service = service_of(sources, params.service)
@@ -112,15 +115,16 @@ def _silent(pods: Later[tuple[ServingPod, ...]], waiting: Mapping[Key, float], s
 
 
 def _saturated(waiting: Mapping[Key, float], caps: Mapping[Key, int], peak: Answer) -> int | None:
-    """vLLM counts what runs after a step has ended, so a full batch shows its cap only in some samples: hence the
-    highest of late."""
+    """vLLM counts what runs after a step has ended, so a full batch shows its cap only in some samples, and a large one
+    hardly ever: hence the highest of late, and nearly the cap where requests wait."""
     if not waiting.keys() <= caps.keys():
         return None
-    below = {
-        (sample.labels.get("namespace", ""), sample.labels.get("pod", ""))
-        for sample in peak.samples
-        if sample.value < caps.get((sample.labels.get("namespace", ""), sample.labels.get("pod", "")), 0)
-    }
+    below = set()
+    for sample in peak.samples:
+        key = (sample.labels.get("namespace", ""), sample.labels.get("pod", ""))
+        full = _NEARLY_FULL if waiting.get(key) else 1.0
+        if sample.value < full * caps.get(key, 0):
+            below.add(key)
     return len(waiting.keys() - below)
 
 

@@ -70,6 +70,13 @@ def test_two_who_look_from_different_places_agree_that_it_is_dead():
     assert found.since == NOW - timedelta(seconds=300)
 
 
+def test_what_the_window_still_holds_of_an_engine_does_not_keep_it_alive():
+    found = only(one(engine="working", health=None, up=0.0, alive=100)[0])
+    assert found.state is ReplicaState.DEAD
+    assert only(one(engine="working", health=None, up=0.0, alive=20)[0]).state is ReplicaState.UNCLEAR
+    assert only(one(engine="working", health=None, up=1.0, alive=0)[0]).state is ReplicaState.WORKING
+
+
 def test_a_moment_of_silence_is_no_death():
     found = only(one(health=None, up=0.0, alive=20)[0])
     assert found.state is ReplicaState.UNCLEAR
@@ -123,6 +130,8 @@ def test_a_replica_that_answers_and_exports_nothing_is_unclear():
     found = only(one()[0])
     assert found.state is ReplicaState.UNCLEAR
     assert "answers /health with 200, and Prometheus has no metrics of it" in found.why
+    assert found.unseen
+    assert not only(one(engine="stalling")[0]).unseen
 
 
 def test_an_engine_that_stalls_for_less_than_the_limit_is_unclear():

@@ -36,7 +36,15 @@ def test_the_queue_by_replica(busy):
 
 def test_a_replica_below_its_cap_is_not_saturated(busy):
     sources, cluster, _ = busy
-    sources.metrics.answers["max_over_time"] = by_pod(cluster, 256, 255, 256, engine="0")
+    sources.metrics.answers["max_over_time"] = by_pod(cluster, 256, 200, 256, engine="0")
+    assert ask(sources).saturated_replicas == 2
+
+
+def test_a_batch_of_which_some_have_just_ended_is_full_where_requests_wait(busy):
+    sources, cluster, _ = busy
+    sources.metrics.answers["max_over_time"] = by_pod(cluster, 256, 240, 256, engine="0")
+    assert ask(sources).saturated_replicas == 3
+    sources.metrics.answers["by (namespace, pod) (vllm:num_requests_waiting"] = by_pod(cluster, 41, 0, 47)
     assert ask(sources).saturated_replicas == 2
 
 
