@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 from bot.announce.outbox import AnnounceTx, Card
 from bot.fleet import Fleet, Service
-from bot.incidents.alert import Alert
-from bot.incidents.incident import Incident, Round
+from bot.incidents.incident import AlertState, Incident, Round
 from bot.incidents.triage import STORM_TITLE
 from bot.remediation.proposal import Approval, Manual, Proposal
 from bot.runbook.schema import Runbook
@@ -20,7 +19,7 @@ class View:
     proposals: Sequence[Proposal] = ()
     approvals: Mapping[str, Sequence[Approval]] = field(default_factory=dict)
     manuals: Sequence[Manual] = ()
-    alerts: Sequence[Alert] = ()
+    alerts: Sequence[AlertState] = ()
     runbook: Runbook | None = None
     service: Service | None = None
     oncall: str | None = None  # who is called
@@ -45,7 +44,7 @@ def load(tx: AnnounceTx, number: int, fleet: Fleet, runbooks: Mapping[str, Runbo
         proposals=proposals,
         approvals={p.id: tx.approvals_of(p.id) for p in proposals},
         manuals=tx.manuals_of(number),
-        alerts=tx.alerts_of(number),
+        alerts=tx.alert_states(number),
         runbook=runbooks.get(incident.runbook) if incident.runbook else None,
         service=owner(incident, fleet),
         oncall=oncall(incident, fleet),

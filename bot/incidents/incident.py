@@ -9,7 +9,7 @@ from typing import Protocol
 
 from bot.audit import AuditEntry, ChainedEntry
 from bot.fleet import WorkloadRef
-from bot.incidents.alert import Alert, Delivery, TruncatedGroup
+from bot.incidents.alert import Alert, AlertStatus, Delivery, TruncatedGroup
 from bot.incidents.judge import Finding, Observation
 from bot.report import Report
 from bot.runbook.schema import Severity
@@ -120,6 +120,20 @@ class IncidentAlert:
     incident: int
 
 
+@dataclass(frozen=True, slots=True)
+class AlertState:
+    """As much of an alert as an incident's card needs: a storm's incident has thousands."""
+
+    status: AlertStatus
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AlertTally:
+    firing: int
+    last_at: datetime | None  # when the last one was told; None: there is none
+
+
 class IncidentTx(Protocol):
     """Reads and writes inside one transaction. Writes become visible together, at its end, or not at all."""
 
@@ -149,6 +163,11 @@ class IncidentTx(Protocol):
         ...
 
     def alerts_of(self, incident: int) -> Sequence[Alert]: ...
+    def alert_states(self, incident: int) -> Sequence[AlertState]: ...
+    def alert_tally(self, incident: int) -> AlertTally:
+        """Counted by the database: it is asked for on every pass, for every open incident."""
+        ...
+
     def incident_of_fingerprint(self, fingerprint: str) -> int | None:
         """The latest incident that this alert joined."""
         ...

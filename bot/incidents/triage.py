@@ -8,7 +8,7 @@ the hold-down reopens its incident quietly, and is counted.
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from bot.audit import AuditEntry
 from bot.fleet import Fleet
@@ -32,6 +32,8 @@ STORM_TITLE = "Alert storm"
 FLAPS_UNTIL_DAMPED = 2
 # One transaction takes so many: long enough to batch a storm, short enough that a click is not kept waiting.
 BATCH = 500
+# A pod's owner does not change; which services run on a node does.
+TARGETS_KEPT_SECONDS = 10.0
 
 
 class Triage:
@@ -52,6 +54,9 @@ class Triage:
         self._runbooks = runbooks
         self._timing = timing
         self._pool = pool
+        # A storm's alerts come in hundreds of groups about the same few pods.
+        self._resolved: dict[tuple[tuple[str, str], ...], Target] = {}
+        self._resolved_until = datetime.min.replace(tzinfo=UTC)
 
     def step(self, now: datetime) -> bool:
         """Triage a batch. True if there was something."""
@@ -60,7 +65,7 @@ class Triage:
         if not deliveries:
             return False
         # Asked before the transaction: the API server may be slow, and the store has one writer.
-        targets = self._targets([d.alert for d in deliveries])
+        targets = self._targets([d.alert for d in deliveries], now)
         with self._store.write() as tx:
             desk = _Desk(tx, self._fleet, self._runbooks, self._timing, now)
             for delivery in deliveries:
@@ -69,10 +74,15 @@ class Triage:
             desk.close(deliveries)
         return True
 
-    def _targets(self, alerts: Sequence[Alert]) -> dict[tuple[tuple[str, str], ...], Target]:
-        wanted = {key_labels(a.labels): a.labels for a in alerts}
+    def _targets(self, alerts: Sequence[Alert], now: datetime) -> Mapping[tuple[tuple[str, str], ...], Target]:
+        if now >= self._resolved_until:
+            self._resolved_until = now + timedelta(seconds=TARGETS_KEPT_SECONDS)
+            self._resolved = {}
+        wanted = {key: a.labels for a in alerts if (key := key_labels(a.labels)) not in self._resolved}
         found = self._pool.map(lambda labels: resolve(labels, self._cluster, self._fleet), wanted.values())
-        return dict(zip(wanted, found, strict=True))
+        fresh = dict(zip(wanted, found, strict=True))
+        self._resolved |= {key: target for key, target in fresh.items() if target.unresolved is None}
+        return {**self._resolved, **fresh}
 
 
 def runbook_for(labels: Mapping[str, str], runbooks: Mapping[str, Runbook]) -> str | None:
@@ -171,8 +181,7 @@ class _Desk:
         """After the batch: incidents all of whose alerts are resolved end, the rest is shown as it is."""
         for number in self._resolved_in:
             incident = self._incidents[number]
-            firing = [a for a in self._tx.alerts_of(number) if a.status is AlertStatus.FIRING]
-            if incident.state is not IncidentState.OPEN or firing:
+            if incident.state is not IncidentState.OPEN or self._tx.alert_tally(number).firing:
                 continue
             if resolved := when_all_resolved(incident, self._timing, self._now, last_change=self._now):
                 self._keep(resolved)

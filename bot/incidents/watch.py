@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 from bot.audit import AuditEntry
 from bot.fleet import Fleet, Service
-from bot.incidents.alert import AlertStatus
 from bot.incidents.incident import (
     Incident,
     IncidentState,
@@ -57,10 +56,9 @@ class Watch:
             self._remind(tx, incident, now)
 
     def _is_quiet(self, tx: IncidentTx, incident: Incident, now: datetime) -> bool:
-        alerts = tx.alerts_of(incident.number)
-        firing = any(a.status is AlertStatus.FIRING for a in alerts)
+        tally = tx.alert_tally(incident.number)
         long_ago = now - timedelta(seconds=self._timing.hold_down_seconds)
-        return bool(alerts) and not firing and max(a.received_at for a in alerts) <= long_ago
+        return tally.last_at is not None and tally.firing == 0 and tally.last_at <= long_ago
 
     def _burns(self, tx: IncidentTx, incident: Incident, now: datetime) -> bool:
         last = tx.last_round(incident.number)
@@ -99,4 +97,4 @@ class Watch:
 
 
 def _last_change(tx: IncidentTx, incident: Incident) -> datetime:
-    return max((a.received_at for a in tx.alerts_of(incident.number)), default=incident.opened_at)
+    return tx.alert_tally(incident.number).last_at or incident.opened_at

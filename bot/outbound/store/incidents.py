@@ -5,8 +5,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from bot.incidents.alert import Alert
-from bot.incidents.incident import Incident, IncidentState, Round
+from bot.incidents.alert import Alert, AlertStatus
+from bot.incidents.incident import AlertState, AlertTally, Incident, IncidentState, Round
 from bot.outbound.store import tables
 from bot.outbound.store.rows import Rows, row_of
 
@@ -48,6 +48,16 @@ class IncidentRows(Rows):
     def alerts_of(self, incident: int) -> Sequence[Alert]:
         t = tables.incident_alert
         return self._all(Alert, sa.select(t).where(t.c.incident == incident).order_by(t.c.starts_at, t.c.fingerprint))
+
+    def alert_states(self, incident: int) -> Sequence[AlertState]:
+        t = tables.incident_alert
+        return self._all(AlertState, sa.select(t.c.status, t.c.received_at).where(t.c.incident == incident))
+
+    def alert_tally(self, incident: int) -> AlertTally:
+        t = tables.incident_alert
+        firing = sa.func.count().filter(t.c.status == AlertStatus.FIRING)
+        tally = sa.select(firing, sa.func.max(t.c.received_at)).where(t.c.incident == incident)
+        return AlertTally(*self._connection.execute(tally).one())
 
     def incident_of_fingerprint(self, fingerprint: str) -> int | None:
         t = tables.incident_alert
