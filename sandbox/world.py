@@ -171,10 +171,11 @@ class World:
             alertmanager_url=self.alertmanager.url,
             resend_seconds=resend_seconds,
         )
+        self.bot_environment = {**self._sources(dials or Dials()), **(environment or {})}
         self.bot = Bot(
             folder / "bot",
             fleet or fleet_yaml(self.towns, ground.workspace),
-            {**self._sources(dials or Dials()), **(environment or {})},
+            self.bot_environment,
             database_url=database_url,
             port=bot_port,
             program=program,

@@ -1,4 +1,4 @@
-"""How many webhooks, and alerts, a second are on disk: `python -m sandbox.bench_intake`.
+"""How many webhooks, and alerts, a second are on disk.
 
 The bot's own server, intake and store run in one process (one core), and the senders in this one. Every alert is a new
 one, so nothing is dropped as a repeat; afterwards the rows are counted, and must be as many as were acknowledged.
@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,11 @@ from bot.inbound.intake import Intake
 from bot.inbound.server import HttpServer, new_api
 from bot.inbound.webhook import AlertmanagerWebhook
 from bot.outbound.store import SqlStore
-from sandbox.postgres import Postgres
+from sandbox.bench.table import Row, Section, milliseconds
 
 _TOKEN = "bench"
-_GOALS = {1: 2000, 50: 15_000}  # alerts per webhook -> alerts a second
+GOALS = {1: 2000, 50: 15_000}  # alerts a webhook -> alerts a second
+CONNECTIONS = (16, 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Cost:
 
 def launch(url: str) -> tuple[subprocess.Popen[str], int]:
     """The server's process, and its port when it answers."""
-    argv = [sys.executable, "-m", "sandbox.bench_intake", "--serve", url]
+    argv = [sys.executable, "-m", "sandbox.bench.intake", "--serve", url]
     server = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     return server, int(server.stdout.readline())
@@ -180,36 +180,35 @@ def _resident_bytes(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
+def section(folder: Path, seconds: float = 4) -> Section:
+    """On SQLite, which is the default: each webhook is on disk before it is answered."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for each, goal in GOALS.items():
+        for connections in CONNECTIONS:
+            url = f"sqlite:///{folder / f'{each}-{connections}.sqlite'}"
+            measured, cost = measure(url, connections=connections, alerts_each=each, seconds=seconds)
+            rows.append(_row(measured, cost, goal))
+    return Section(
+        "Alerts taken in, on disk",
+        "The bot's own server and store in one process, as many webhooks as they answer with 200 (which means: on "
+        "disk); every alert is a new one, and the rows are counted afterwards. The senders use the same machine.",
+        rows,
+    )
+
+
+def _row(measured: Measured, cost: Cost, goal: int) -> Row:
+    each, rate = measured.alerts_each, measured.alerts_per_second
+    what = f"{each} alert{'' if each == 1 else 's'} a webhook, {measured.connections} connections"
+    alone = measured.acknowledged / cost.cpu_seconds
+    told = f"{rate:,.0f} alerts/s (p99 {milliseconds(measured.p99_seconds)}; {alone:,.0f} for a second of CPU)"
+    return Row(what, told, f">= {goal:,} alerts/s", rate >= goal)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--serve", metavar="DATABASE_URL", help=argparse.SUPPRESS)
-    parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--postgresql", action="store_true", help="measure PostgreSQL too (goals are for SQLite)")
-    chosen = parser.parse_args()
-    if chosen.serve:
-        serve(chosen.serve)
-        return
-    with tempfile.TemporaryDirectory(prefix="vllm-oncall-bench-") as folder:
-        print("database    alerts each  connections  webhooks/s  alerts/s  p50 ms  p99 ms  alerts/CPU s  RSS MiB  goal")
-        _measure_all("sqlite", [f"sqlite:///{folder}/{n}.sqlite" for n in range(6)], chosen.seconds)
-        if chosen.postgresql:
-            with Postgres(Path(folder) / "postgres") as server:
-                urls = [server.create_database(f"bench{n}") for n in range(6)]
-                _measure_all("postgresql", urls, chosen.seconds)
-
-
-def _measure_all(name: str, urls: list[str], seconds: float) -> None:
-    """The last column but two does not depend on what else the machine does: what one core could take in alone."""
-    cases = [(1, 1), (1, 16), (1, 64), (50, 1), (50, 16), (50, 64)]
-    for url, (each, connections) in zip(urls, cases, strict=True):
-        m, cost = measure(url, connections=connections, alerts_each=each, seconds=seconds)
-        goal = f"{_GOALS[each]} {'met' if m.alerts_per_second >= _GOALS[each] else 'missed'}" if connections > 1 else ""
-        print(
-            f"{name:<12}{each:>11}{connections:>13}{m.webhooks_per_second:>12.0f}{m.alerts_per_second:>10.0f}"
-            f"{m.p50_seconds * 1000:>8.1f}{m.p99_seconds * 1000:>8.1f}{m.acknowledged / cost.cpu_seconds:>14.0f}"
-            f"{cost.resident_bytes / 2**20:>9.0f}  {goal}",
-            flush=True,
-        )
+    parser.add_argument("--serve", metavar="DATABASE_URL", required=True)
+    serve(parser.parse_args().serve)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 import asyncio
 import signal
 
-from sandbox.bench_intake import Sender, launch, measure, rows
+from sandbox.bench.intake import Sender, launch, measure, rows
 
 
 def test_it_counts_what_is_on_disk(database_url):
