@@ -100,6 +100,10 @@ class OnceCluster:
     def pods_on_node(self, node: str) -> tuple[Pod, ...]:
         return self._once.ask(lambda: self._cluster.pods_on_node(node), "pods_on_node", node)
 
+    def pods_labelled(self, namespace: str, labels: Mapping[str, str]) -> tuple[Pod, ...]:
+        key = ("pods_labelled", namespace, tuple(sorted(labels.items())))
+        return self._once.ask(lambda: self._cluster.pods_labelled(namespace, labels), *key)
+
     def workload(self, ref: WorkloadRef) -> Workload | None:
         return self._once.ask(lambda: self._cluster.workload(ref), "workload", ref)
 
@@ -180,6 +184,9 @@ class OnceEngines:
     def metrics(self, address: str) -> tuple[Sample, ...] | None:
         """Asked each time: whoever asks twice wants to see what has moved."""
         return self._engines.metrics(address)
+
+    def paused(self, address: str) -> bool | None:
+        return self._once.ask(lambda: self._engines.paused(address), "paused", address)
 
     def tokenize(self, address: str, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...] | None:
         key = tuple(tuple(sorted(message.items())) for message in messages)

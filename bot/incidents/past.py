@@ -56,6 +56,9 @@ class _NoPastCluster(_NoPast):
     def pods_on_node(self, node: str) -> tuple[Pod, ...]:
         self._refuse()
 
+    def pods_labelled(self, namespace: str, labels: Mapping[str, str]) -> tuple[Pod, ...]:
+        self._refuse()
+
     def workload(self, ref: WorkloadRef) -> Workload | None:
         self._refuse()
 
@@ -122,6 +125,9 @@ class _NoPastEngines(_NoPast):
         self._refuse()
 
     def metrics(self, address: str) -> tuple[Sample, ...] | None:
+        self._refuse()
+
+    def paused(self, address: str) -> bool | None:
         self._refuse()
 
     def tokenize(self, address: str, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...] | None:
