@@ -14,14 +14,16 @@ import typer
 from pydantic import ValidationError
 
 from bot import logs
-from bot.app import App, ConfigurationError, connect, terminal
+from bot.app import App, ConfigurationError, connect, prometheus_of, terminal
 from bot.commands import dispatch
 from bot.commands.words import UsageError
+from bot.incidents.cases import run_all
 from bot.outbound.terminal import render
 from bot.ports import SourceError
 from bot.runbook.checking import as_report, check, library
 from bot.runbook.loading import our_folder
-from bot.settings import Settings
+from bot.runbook.proof import Proof, told
+from bot.settings import CheckSettings, PrometheusSettings, Settings
 
 cli = typer.Typer(
     name="vllm-oncall",
@@ -53,17 +55,35 @@ def run() -> None:
 @cli.command("check")
 def check_runbooks(
     folders: Annotated[list[Path] | None, typer.Argument(help="Runbook folders; ours alone if none is given.")] = None,
-    cases: Annotated[Path | None, typer.Option(help="The folder that must hold a case file for each.")] = None,
+    cases: Annotated[
+        Path | None, typer.Option(help="The folder that must hold a case file for each; all are run.")
+    ] = None,
+    prometheus: Annotated[
+        str | None, typer.Option(help="Show it every query; VLLM_ONCALL_PROMETHEUS__URL if that is set.")
+    ] = None,
 ) -> None:
-    """Check runbooks: every mistake with its line and the nearest right word. Exit code 1 if there is one."""
+    """Check runbooks: every mistake with its line and the nearest right word. Exit code 1 if there is one, 2 if
+    something that was asked for could not be looked at."""
     places = folders or [our_folder()]
-    if missing := [str(place) for place in places if not place.is_dir()]:
+    if missing := [str(place) for place in (*places, *([cases] if cases else [])) if not place.is_dir()]:
         _exit(f"no such folder: {', '.join(missing)}")
-    mistakes = check(places, cases=cases)
+    proof = _proof(prometheus)
+    mistakes = list(check(places, cases=cases, promql=proof))
     good = library(places).runbooks
     broken = {mistake.path for mistake in mistakes if mistake.path.stem not in good}
-    _print(render(as_report(mistakes, len(good) + len(broken))))
-    raise typer.Exit(1 if mistakes else 0)
+    count, failed = run_all(good, cases) if cases is not None else (None, ())
+    _print(render(as_report([*mistakes, *failed], len(good) + len(broken), told(proof, count))))
+    if mistakes or failed:
+        raise typer.Exit(1)
+    raise typer.Exit(2 if proof is not None and proof.stopped is not None else 0)
+
+
+def _proof(url: str | None) -> Proof | None:
+    """With the bot's own token and tenant, where the bot's settings are at hand."""
+    known = _read(CheckSettings).prometheus
+    if url is not None:  # another one than the bot's is not given the bot's token
+        known = PrometheusSettings(url=url) if known is None or known.url != url else known
+    return None if known is None else Proof(prometheus_of(known).refusal)
 
 
 def _reading(name: str) -> Callable[[typer.Context], None]:
@@ -92,8 +112,12 @@ for _name in dispatch.names():
 
 
 def _settings() -> Settings:
+    return _read(Settings)
+
+
+def _read(kind: Callable[[], T]) -> T:
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
         wrong = [
             f"  VLLM_ONCALL_{'__'.join(str(part).upper() for part in e['loc'])}: {e['msg']}" for e in error.errors()

@@ -21,12 +21,15 @@ from bot.announce.graph import Graphs
 from bot.commands.context import Context
 from bot.commands.dispatch import Deeds, Dispatch
 from bot.fleet import Fleet
+from bot.gpu_readings import GpuEvent
 from bot.inbound.health import Health
 from bot.inbound.intake import Intake
 from bot.inbound.server import HttpServer, new_api
 from bot.inbound.slack import SlackInbound
 from bot.inbound.webhook import AlertmanagerWebhook
+from bot.incidents.alert import TakenIn
 from bot.incidents.diagnose import Diagnoser
+from bot.incidents.gpu_alert import alert_of
 from bot.incidents.incident import Timing
 from bot.incidents.reconcile import Reconcile
 from bot.incidents.rounds import Rounds
@@ -35,6 +38,8 @@ from bot.incidents.watch import Watch
 from bot.leader import Bell, Leader, Work
 from bot.outbound.alertmanager import Alertmanager
 from bot.outbound.engine import DbosEngine
+from bot.outbound.gpu_agents import GpuAgents
+from bot.outbound.gpu_watch import GpuWatch
 from bot.outbound.kubernetes_http import KubernetesHttp, in_cluster_url
 from bot.outbound.kubernetes_reader import KubernetesReader
 from bot.outbound.kubernetes_writer import KubernetesWriter
@@ -58,7 +63,7 @@ from bot.report import Report
 from bot.runbook.checking import Library, library
 from bot.runbook.loading import Mistake, our_folder, read_yaml, told
 from bot.runbook.schema import Runbook
-from bot.settings import Settings
+from bot.settings import PrometheusSettings, Settings
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +89,7 @@ class Outside:
     kubernetes: KubernetesHttp
     prometheus: Prometheus
     alertmanager: Alertmanager
+    gpus: GpuAgents | None  # None: no token for them is set
 
     def sources(self, at: datetime) -> Sources:
         return Sources(
@@ -96,6 +102,7 @@ class Outside:
             fleet=self.fleet,
             now=at,
             window_seconds=self.settings.prometheus.window_seconds,
+            gpus=self.gpus,
         )
 
     @property
@@ -107,32 +114,37 @@ def connect(settings: Settings) -> Outside:
     """Opens the store; asks nobody else. Raises ConfigurationError, and SourceError if the database does not answer."""
     kubernetes, prometheus, alertmanager = settings.kubernetes, settings.prometheus, settings.alertmanager
     threads = settings.step_threads
+    api_server = KubernetesHttp(
+        kubernetes.url or in_cluster_url(os.environ),
+        token_file=kubernetes.token_file,
+        ca_file=kubernetes.ca_file,
+        timeout_seconds=kubernetes.timeout_seconds,
+        threads=threads,
+    )
     return Outside(
         settings=settings,
         fleet=read_fleet(settings.fleet),
         library=library([our_folder(), *settings.runbooks]),
         store=SqlStore.open(settings.database_url),
-        kubernetes=KubernetesHttp(
-            kubernetes.url or in_cluster_url(os.environ),
-            token_file=kubernetes.token_file,
-            ca_file=kubernetes.ca_file,
-            timeout_seconds=kubernetes.timeout_seconds,
-            threads=threads,
-        ),
-        prometheus=Prometheus(
-            prometheus.url,
-            timeout_seconds=prometheus.timeout_seconds,
-            public_url=prometheus.public_url,
-            token=_shown(prometheus.token),
-            tenant=prometheus.tenant,
-            threads=threads,
-        ),
+        kubernetes=api_server,
+        prometheus=prometheus_of(prometheus, threads=threads),
         alertmanager=Alertmanager(
             alertmanager.url,
             timeout_seconds=alertmanager.timeout_seconds,
             token=_shown(alertmanager.token),
             threads=threads,
         ),
+    )
+
+
+def prometheus_of(settings: PrometheusSettings, *, threads: int = 1) -> Prometheus:
+    return Prometheus(
+        settings.url,
+        timeout_seconds=settings.timeout_seconds,
+        public_url=settings.public_url,
+        token=_shown(settings.token),
+        tenant=settings.tenant,
+        threads=threads,
     )
 
 
@@ -199,9 +211,9 @@ class App:
                 "reconcile",
             ),
         ]
-        self._leader = Leader(
-            self._lock, works, self._bell, on_leading=self._engine.launch, on_stopped=self._engine.stop
-        )
+        # An Xid is on its way to Slack within moments of the driver's word, before any scrape.
+        self._gpu_watch = GpuWatch(outside.gpus, self._gpu_event) if outside.gpus is not None else None
+        self._leader = Leader(self._lock, works, self._bell, on_leading=self._on_leading, on_stopped=self._engine.stop)
 
         self._slack = SlackInbound(
             store,
@@ -255,10 +267,21 @@ class App:
         self._server.stop()
         self._slack.close()
         self._intake.stop()
+        if self._gpu_watch is not None:
+            self._gpu_watch.stop()
         self._leader.stop()
         self._dispatch.close()
         self._announcer.close()
         self._outside.store.close()
+
+    def _on_leading(self) -> None:
+        self._engine.launch()
+        if self._gpu_watch is not None:
+            self._gpu_watch.start()
+
+    def _gpu_event(self, node: str, event: GpuEvent) -> None:
+        self._outside.store.take_in_webhooks([TakenIn((alert_of(node, event, now()),))])
+        self._bell.ring()
 
     def _world(self, members: Callable[[str], frozenset[str]]) -> World:
         outside, remediation = self._outside, self._outside.settings.remediation

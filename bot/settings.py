@@ -95,16 +95,35 @@ class AgentAccess(_Group):
     hosts: Mapping[str, str] = Field(default_factory=dict)
 
 
-class Settings(BaseSettings):
+class _Named(BaseSettings):
+    """Read from the environment, and from the file that it names."""
+
     model_config = SettingsConfigDict(
         env_prefix="VLLM_ONCALL_",
         env_nested_delimiter="__",
-        extra="forbid",
         frozen=True,
         nested_model_default_partial_update=True,
     )
 
     config: Path | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        named = env_settings().get("config")
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        return (*sources, YamlConfigSettingsSource(settings_cls, yaml_file=named)) if named else sources
+
+
+class Settings(_Named):
+    model_config = SettingsConfigDict(extra="forbid")
+
     fleet: Path = Path("fleet.yaml")
     runbooks: tuple[Path, ...] = ()  # further folders beside ours; a broken file never replaces a working one
     node: str | None = None  # the one this runs on, from the downward API: it is never cordoned or drained
@@ -121,18 +140,13 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     step_threads: Annotated[int, Field(gt=0)] = 64  # probes at once, over all rounds; they wait, most of the time
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        named = env_settings().get("config")
-        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
-        return (*sources, YamlConfigSettingsSource(settings_cls, yaml_file=named)) if named else sources
+
+class CheckSettings(_Named):
+    """What a check of runbooks can use. All of it may lack: runbooks are written where no bot runs."""
+
+    model_config = SettingsConfigDict(extra="ignore")
+
+    prometheus: PrometheusSettings | None = None
 
 
 class AgentSettings(BaseSettings):

@@ -1,6 +1,8 @@
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -8,6 +10,9 @@ from typer.testing import CliRunner
 from bot.__main__ import cli
 from bot.commands import dispatch
 from bot.outbound.store import SqlStore
+from sandbox.prometheus import Prometheus
+
+CASES = Path(__file__).parent / "runbooks"
 
 FLEET = """
 default_channel: "#oncall"
@@ -58,6 +63,58 @@ def test_a_mistake_is_told_with_its_line_and_the_nearest_word(tmp_path):
     done = typed("check", str(tmp_path))
     assert done.exit_code == 1
     assert "mine.yaml:4" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory):
+    with Prometheus(tmp_path_factory.mktemp("prometheus")) as server:
+        yield server
+
+
+BAD_QUERY = """
+title: t
+owner: o
+symptoms: s
+match: [{alertname: A}]
+signal: {name: n, query: "sum(rate(x{$selector}[5m])", unit: count, threshold: 1}
+steps: [{id: queue, probe: vllm_queue, with: {service: $service}}]
+rules: [{id: full, when: [queue.waiting > 50], severity: warning, title: t, finding: f}]
+"""
+
+
+def test_every_query_of_ours_is_accepted_by_a_real_prometheus_and_every_case_comes_out(prometheus):
+    done = typed("check", "--prometheus", prometheus.url, "--cases", str(CASES))
+    assert done.exit_code == 0, done.stdout
+    assert "no mistakes" in done.stdout
+    assert re.search(r"[1-9][0-9]* queries shown to Prometheus.*[1-9][0-9]+ cases run", done.stdout, re.DOTALL)
+
+
+def test_a_query_that_prometheus_refuses_is_told_in_its_words(prometheus, tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text(BAD_QUERY)
+    assert typed("check", str(tmp_path)).exit_code == 0, "nobody was asked"
+    monkeypatch.setenv("VLLM_ONCALL_PROMETHEUS__URL", prometheus.url)
+    done = typed("check", str(tmp_path))
+    assert done.exit_code == 1
+    assert "mine.yaml:6" in done.stdout and "unclosed left parenthesis" in done.stdout
+
+
+def test_without_a_prometheus_nothing_is_called_proven(tmp_path, monkeypatch):
+    monkeypatch.delenv("VLLM_ONCALL_PROMETHEUS__URL", raising=False)
+    assert "PromQL was not proven" in typed("check").stdout
+    done = typed("check", "--prometheus", "http://127.0.0.1:9")
+    assert done.exit_code == 2
+    assert "not proven after 0 queries" in done.stdout and "cannot be reached" in done.stdout
+
+
+def test_a_case_that_comes_out_otherwise_is_told_with_its_line(tmp_path):
+    (tmp_path / "mine.yaml").write_text(BAD_QUERY)
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    case = "- name: long queue\n  readings: {queue: {waiting: 138}}\n  expect:\n    full: ruled out\n"
+    (cases / "mine.yaml").write_text(case)
+    done = typed("check", str(tmp_path), "--cases", str(cases))
+    assert done.exit_code == 1
+    assert "mine.yaml:4" in done.stdout and "full is confirmed, not ruled out" in done.stdout
 
 
 def test_a_folder_that_is_not_there_is_an_error_rather_than_no_mistake(tmp_path):

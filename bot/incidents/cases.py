@@ -34,6 +34,15 @@ class Case(pydantic.BaseModel):
 _CASES = pydantic.TypeAdapter(tuple[Case, ...])
 
 
+def run_all(runbooks: Mapping[str, Runbook], folder: Path) -> tuple[int, tuple[Mistake, ...]]:
+    """How many cases there were, and what is wrong. A runbook without a file there has none."""
+    there = [(book, folder / f"{name}.yaml") for name, book in sorted(runbooks.items())]
+    files = [(book, path) for book, path in there if path.is_file()]
+    documents = (read_yaml(path) for _, path in files)
+    count = sum(len(document) for document in documents if isinstance(document, list))
+    return count, tuple(mistake for book, path in files for mistake in run(book, path))
+
+
 def run(runbook: Runbook, path: Path) -> tuple[Mistake, ...]:
     """What does not come out as the file expects, and which verdicts it does not show at all."""
     document = read_yaml(path)

@@ -21,6 +21,7 @@ from bot.ports import Answer, FiringAlert, Sample, Series, SourceError
 # The server gives up a little before we do, since it can say why.
 _SERVER_SHARE = 0.8
 
+_FINAL = {"bad_data", "execution"}
 _RETRYABLE = {"timeout", "canceled", "unavailable", "internal", "too_many_requests"}
 
 _MATRIX_HINT = "Put the range selector into a function: rate(), max_over_time() …"
@@ -28,6 +29,10 @@ _HISTOGRAM_HINT = "Take a number of it: histogram_quantile(), histogram_count() 
 _ADDRESS_HINT = "Does VLLM_ONCALL_PROMETHEUS__URL point at the API of a Prometheus?"
 
 _log = structlog.get_logger(__name__)
+
+
+class _RefusedError(SourceError):
+    """It was reached, and will not answer this query, however often it is asked."""
 
 
 class _Instant(BaseModel):
@@ -89,13 +94,22 @@ class Prometheus(PrometheusConnect):
         if found.resultType == "scalar":
             found = _Found(resultType="vector", result=[{"metric": {}, "value": found.result}])
         if found.resultType != "vector":
-            raise self._http.error(f"`{query}` gives a {found.resultType}, not one value per series", _MATRIX_HINT)
+            why = f"`{query}` gives a {found.resultType}, not one value per series"
+            raise _RefusedError("Prometheus", why, _MATRIX_HINT)
         samples = []
         for series in self._parsed(_Instant, query, found):
             if series.value is None:
                 raise self._http.error(f"`{query}` gives native histograms, not numbers", _HISTOGRAM_HINT)
             samples.append(Sample(series.metric, series.value[1], _moment(series.value[0])))
         return Answer(tuple(samples), warnings)
+
+    def refusal(self, query: str) -> str | None:
+        """Why it will not answer this query, in its own words; None if it does. SourceError if it cannot be asked."""
+        try:
+            self.instant(query)
+        except _RefusedError as error:
+            return error.why
+        return None
 
     def range(self, query: str, start: datetime, end: datetime, step_seconds: float) -> tuple[Series, ...]:
         stretch = {"start": str(start.timestamp()), "end": str(end.timestamp()), "step": str(step_seconds)}
@@ -156,7 +170,8 @@ class Prometheus(PrometheusConnect):
         if answer["status"] != "success":
             kind, reason = str(answer.get("errorType", "error")), answer.get("error", "no reason given")
             hint = "Correct the query." if kind == "bad_data" else ""
-            raise self._http.error(f"refused {what}: {reason} ({kind})", hint, retryable=kind in _RETRYABLE)
+            refused = _RefusedError if kind in _FINAL else SourceError
+            raise refused("Prometheus", f"refused {what}: {reason} ({kind})", hint, retryable=kind in _RETRYABLE)
         return answer.get("data")
 
     def _parsed(self, form: type[_Form], query: str, found: _Found) -> list[_Form]:

@@ -15,7 +15,7 @@ import pydantic
 from bot.actions import finder as actions
 from bot.fleet import Slo
 from bot.probes import finder as probes
-from bot.report import Code, Report, Text, plain
+from bot.report import Code, Note, Report, Text, plain
 from bot.runbook import conditions
 from bot.runbook.conditions import Kind, nearest
 from bot.runbook.loading import Mistake, Place, RunbookFile, load
@@ -78,13 +78,13 @@ def library(folders: Sequence[Path], before: Mapping[str, Runbook] | None = None
     return Library(good, tuple(mistakes))
 
 
-def as_report(mistakes: Sequence[Mistake], runbooks: int) -> Report:
-    """What `vllm-oncall check` prints."""
+def as_report(mistakes: Sequence[Mistake], runbooks: int, notes: Sequence[str] = ()) -> Report:
+    """What `vllm-oncall check` prints. `notes`: what was looked at besides, and what was not."""
     count = f"{runbooks} runbook{'' if runbooks == 1 else 's'}"
-    if not mistakes:
-        return Report(f"{count}, no mistakes.")
     many = f"{len(mistakes)} mistake{'' if len(mistakes) == 1 else 's'} in {count}."
-    return Report(many, (Text(plain(many)), Code("\n".join(str(mistake) for mistake in mistakes))))
+    text = many if mistakes else f"{count}, no mistakes."
+    listed = (Code("\n".join(str(mistake) for mistake in mistakes)),) if mistakes else ()
+    return Report(text, (Text(plain(text)), *listed, *(Note(plain(note)) for note in notes)))
 
 
 def mistakes_of(file: RunbookFile, promql: PromQL | None = None) -> Iterator[Mistake]:

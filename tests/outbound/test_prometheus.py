@@ -300,3 +300,12 @@ def test_a_link_leads_to_the_public_address_and_the_time():
     prometheus = Prometheus("http://prometheus.monitoring:9090", timeout_seconds=1, public_url="https://prom.example/")
     assert prometheus.link('up{a="b"}') == "https://prom.example/graph?g0.expr=up%7Ba%3D%22b%22%7D&g0.tab=0"
     assert "g0.moment_input=2026-11-24+02%3A13%3A00" in prometheus.at(NOW).link("up")
+
+
+def test_it_tells_what_it_refuses_from_not_being_there(real):
+    prometheus, _, _ = real
+    assert prometheus.refusal(WAITING) is None and prometheus.refusal("no_such_metric") is None
+    assert "parse error" in prometheus.refusal("sum(")
+    assert "one value per series" in prometheus.refusal(f"{WAITING}[1m]")
+    with pytest.raises(SourceError, match="cannot be reached"):
+        Prometheus("http://127.0.0.1:9", timeout_seconds=1).refusal("up")
