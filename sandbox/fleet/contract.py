@@ -99,6 +99,10 @@ class GpuReadings(_Strict):
     correctable_remapped_rows: int | None = None
     uncorrectable_remapped_rows: int | None = None
     row_remap_failure: bool | None = None
+    row_remap_pending: bool | None = None
+    memory_unrepairable: bool | None = None
+    clock_event_reasons: int | None = None  # NVML's bits: 0x40 is a slowdown by heat, in hardware
+    recovery_action: int | None = None  # NVML's number: 0 none, 1 reset, 2 reboot, 4 drain and reset
     pcie_replays: int | None = None
 
 
@@ -111,6 +115,7 @@ class GpuFault(_Strict):
     hidden_fields: tuple[str, ...] = ()  # not exported on this node
     extra_fields: tuple[str, ...] = ()  # exported besides the default ones, e.g. DCGM_FI_DEV_ECC_DBE_VOL_TOTAL
     exporter_down: bool = False
+    lost: bool = False  # fallen off the bus: the exporter leaves it out
 
 
 class Config(_Strict):

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from sandbox.fleet.gpus import BUSY_MHZ, IDLE_MHZ, Exporter, GpuState, replaced
 
 DRIVER = "580.159.04"
+# An H200's own.
+MAX_OPERATING_CELSIUS, SLOWDOWN_CELSIUS, SHUTDOWN_CELSIUS = 87, 89, 95
 
 # field -> (type, help, value); The exporter's default list, in its order.
 _Value = Callable[[GpuState], float]
@@ -74,6 +76,30 @@ EXTRA_FIELDS: Mapping[str, tuple[str, str, _Value]] = {
     ),
     "DCGM_FI_DEV_ECC_SBE_AGG_TOTAL": ("counter", "Single-bit errors ever.", lambda g: g.readings.ecc_single_bit or 0),
     "DCGM_FI_DEV_ECC_DBE_AGG_TOTAL": ("counter", "Double-bit errors ever.", lambda g: g.readings.ecc_double_bit or 0),
+    "DCGM_FI_DEV_ROW_REMAP_PENDING": ("gauge", "Is a remap pending?", lambda g: int(g.readings.row_remap_pending or 0)),
+    "DCGM_FI_DEV_THRESHOLD_SRM": ("gauge", "Is the SRAM threshold exceeded?", lambda g: 0),
+    "DCGM_FI_DEV_MEMORY_UNREPAIRABLE_FLAG": (
+        "gauge",
+        "Is memory beyond repair?",
+        lambda g: int(g.readings.memory_unrepairable or 0),
+    ),
+    "DCGM_FI_DEV_CLOCK_THROTTLE_REASONS": (
+        "gauge",
+        "Why clocks are low, as bits.",
+        lambda g: replaced(g.readings.clock_event_reasons, 0 if g.busy_ratio > 0.01 else 1),
+    ),
+    "DCGM_FI_DEV_GPU_TEMP_LIMIT": (
+        "gauge",
+        "Margin to the highest operating temperature in C.",
+        lambda g: MAX_OPERATING_CELSIUS - round(replaced(g.readings.temperature_celsius, g.celsius)),
+    ),
+    "DCGM_FI_DEV_SLOWDOWN_TEMP": ("gauge", "Where it slows itself down in C.", lambda g: SLOWDOWN_CELSIUS),
+    "DCGM_FI_DEV_SHUTDOWN_TEMP": ("gauge", "Where it shuts down in C.", lambda g: SHUTDOWN_CELSIUS),
+    "DCGM_FI_DEV_GET_GPU_RECOVERY_ACTION": (
+        "gauge",
+        "What the driver asks for.",
+        lambda g: g.readings.recovery_action or 0,
+    ),
 }
 
 

@@ -38,6 +38,7 @@ class GpuState:
     celsius: float = IDLE_CELSIUS
     energy_millijoules: float = 0.0
     readings: GpuReadings = field(default_factory=GpuReadings)
+    lost: bool = False
 
     @property
     def watts(self) -> float:
@@ -99,9 +100,10 @@ class GpuPool:
         self._faults = tuple(faults)
         for state in (state for states in self.nodes.values() for state in states):
             merged: dict[str, object] = {}
-            for fault in self._of_node(state.node.name):
-                if fault.gpu in (None, state.index):
-                    merged |= fault.readings.model_dump(exclude_none=True)
+            meant = [fault for fault in self._of_node(state.node.name) if fault.gpu in (None, state.index)]
+            for fault in meant:
+                merged |= fault.readings.model_dump(exclude_none=True)
+            state.lost = any(fault.lost for fault in meant)
             state.readings = GpuReadings.model_validate(merged)
 
     def advance(self, seconds: float) -> None:
@@ -115,7 +117,7 @@ class GpuPool:
         if node not in self.nodes or any(fault.exporter_down for fault in faults):
             return None
         return Exporter(
-            tuple(self.nodes[node]),
+            tuple(gpu for gpu in self.nodes[node] if not gpu.lost),
             hidden=frozenset(name for fault in faults for name in fault.hidden_fields),
             extra=frozenset(name for fault in faults for name in fault.extra_fields),
         )

@@ -56,3 +56,22 @@ def test_faults_show_in_the_readings():
 
 def test_a_hidden_field_is_absent_not_zero():
     assert "DCGM_FI_DEV_GPU_UTIL" not in page(GpuFault(hidden_fields=("DCGM_FI_DEV_GPU_UTIL",)))
+
+
+def test_a_lost_gpu_is_left_out_and_the_others_keep_their_numbers():
+    shown = page(GpuFault(gpu=3, lost=True))
+    assert set(shown["DCGM_FI_DEV_GPU_UTIL"]) == {"0", "1", "2", "4", "5", "6", "7"}
+
+
+def test_an_edited_list_tells_of_heat_recovery_and_pending_remaps():
+    names = (
+        "DCGM_FI_DEV_CLOCK_THROTTLE_REASONS",
+        "DCGM_FI_DEV_GPU_TEMP_LIMIT",
+        "DCGM_FI_DEV_SLOWDOWN_TEMP",
+        "DCGM_FI_DEV_GET_GPU_RECOVERY_ACTION",
+        "DCGM_FI_DEV_ROW_REMAP_PENDING",
+    )
+    bad = GpuReadings(temperature_celsius=90, clock_event_reasons=0x40, recovery_action=2, row_remap_pending=True)
+    shown = page(GpuFault(gpu=1, readings=bad), GpuFault(extra_fields=names))
+    assert [shown[name]["1"][1] for name in names] == [0x40, -3, 89, 2, 1]
+    assert [shown[name]["0"][1] for name in names] == [1, 53, 89, 0, 0]
