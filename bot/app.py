@@ -134,6 +134,20 @@ def connect(settings: Settings) -> Outside:
             token=_shown(alertmanager.token),
             threads=threads,
         ),
+        gpus=_gpu_agents(settings.agent, KubernetesReader(api_server)),
+    )
+
+
+def _gpu_agents(access: AgentAccess, cluster: KubernetesReader) -> GpuAgents | None:
+    if access.token is None:
+        return None
+    return GpuAgents(
+        cluster,
+        token=access.token.get_secret_value(),
+        namespace=access.namespace,
+        port=access.port,
+        timeout_seconds=access.timeout_seconds,
+        hosts=access.hosts,
     )
 
 
