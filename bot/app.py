@@ -63,7 +63,7 @@ from bot.report import Report
 from bot.runbook.checking import Library, library
 from bot.runbook.loading import Mistake, our_folder, read_yaml, told
 from bot.runbook.schema import Runbook
-from bot.settings import PrometheusSettings, Settings
+from bot.settings import AgentAccess, PrometheusSettings, Settings
 
 log = logging.getLogger(__name__)
 

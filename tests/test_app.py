@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 import requests
+from pydantic import SecretStr
 
 from bot.app import App, ConfigurationError, connect, read_fleet, terminal
-from bot.settings import Settings
+from bot.gpu_readings import GpuEvent
+from bot.settings import AgentAccess, Settings
+from tests.fakes import NOW
 from tests.test_main import FLEET
 
 WEBHOOK = json.loads((Path(__file__).parent / "payloads" / "am-webhook-firing-single.json").read_text())
@@ -106,3 +109,15 @@ def test_a_terminal_reads_and_proposes_nothing(settings):
 def test_a_fleet_file_that_is_not_there_says_which_setting_names_it(tmp_path):
     with pytest.raises(ConfigurationError, match="VLLM_ONCALL_FLEET"):
         read_fleet(tmp_path / "none.yaml")
+
+
+def test_what_a_gpu_agent_reports_is_taken_in_as_an_alert(settings):
+    outside = connect(settings.model_copy(update={"agent": AgentAccess(token=SecretStr("agents"))}))
+    app = App(outside)
+    event = GpuEvent(id="e1", seq=1, at=NOW, last_at=NOW, xid=79, gpu_uuid="GPU-1", pci="0000:1b:00")
+    app._gpu_event("gpu-07", event)
+    app._gpu_event("gpu-07", event)
+    with outside.store.read() as tx:
+        (alert,) = tx.firing_alerts()
+        assert (alert.name, alert.labels["node"], alert.labels["xid"]) == ("GpuXid", "gpu-07", "79")
+        assert len(tx.deliveries(10)) == 1
