@@ -362,6 +362,10 @@ class Engines(Protocol):
         """The page that Prometheus scrapes, as it is now, each with its `__name__`; None if nobody answers."""
         ...
 
+    def paused(self, address: str) -> bool | None:
+        """Has somebody told it to take up no request until it is resumed? It looks hung then. None: nobody answers."""
+        ...
+
     def tokenize(self, address: str, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...] | None:
         """The tokens of a chat by the server's own template; None if nobody answers. SourceError if it refuses."""
         ...

@@ -622,6 +622,7 @@ class FakeEngine:
     # Pages, one a question, the last again and again; or what is raised.
     pages: Sequence[tuple[Sample, ...] | SourceError | None] = ()
     tokens: tuple[int, ...] | SourceError | None = (1, 2, 3)
+    paused: bool = False
 
 
 @dataclass
@@ -675,6 +676,10 @@ class FakeEngines:
         if isinstance(page, SourceError):
             raise page
         return page
+
+    def paused(self, address: str) -> bool | None:
+        engine = self._engine(address)
+        return engine.paused if engine.health is not None else None
 
     def tokenize(self, address: str, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...] | None:
         engine = self._engine(address)

@@ -48,6 +48,10 @@ class _Completed(BaseModel):
     choices: list[_Choice]
 
 
+class _Paused(BaseModel):
+    is_paused: bool
+
+
 class _Tokenized(BaseModel):
     tokens: list[int]
 
@@ -117,6 +121,13 @@ class VllmHttp:
         except ValueError as error:
             why = f"{address}/metrics answered {reply.status} with something that Prometheus would not understand"
             raise SourceError("vLLM", why, "Is that really vLLM's port?", retryable=reply.status >= 500) from error
+
+    def paused(self, address: str) -> bool | None:
+        """Only a server in development mode can be paused; others know no such page. None: it did not say in time."""
+        reply = self._ask("GET", address, "/is_paused")
+        if reply is None or reply.status == 404:
+            return None if reply is None else False
+        return self._parsed(_Paused, address, "/is_paused", reply).is_paused
 
     def tokenize(self, address: str, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...] | None:
         """None: nobody listens, or it did not say in time. Without a chat template the server refuses."""

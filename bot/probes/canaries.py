@@ -19,7 +19,8 @@ from bot.vllm.references import GoldenPrompt
 
 _PROMPT = "The capital of France is"
 _SENSE_TOKENS = 16
-# NaN logits make argmax choose token 0, which is "!" in the vocabularies of Llama 3, Qwen, GPT and their kin.
+# NaN logits make argmax choose token 0 again and again: "!" in the vocabularies of Llama 3, Qwen, GPT and their kin; in
+# others one that is not shown at all.
 _GARBAGE = re.compile(r"!{8,}")
 # NaN is no JSON, so the server fails while it writes the probabilities.
 _NAN = "not JSON compliant"
@@ -32,13 +33,13 @@ class Outcome(Enum):
     FAILED = "failed"
     REFUSED = "refused"  # 503: its queue is limited, and full
     UNREACHABLE = "unreachable"
-    ASLEEP = "asleep"  # not asked
+    ASLEEP = "asleep"  # not asked; or paused, so that it does not answer
     NOT_ASKED = "not asked"
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """sense: also ask for some tokens with their probabilities, and the golden prompts."""
+    """sense: also ask for some tokens, and the golden prompts."""
 
     timeout_seconds: float
     sense: bool = False
@@ -108,12 +109,13 @@ class _Asking:
             return self._is(Outcome.LATE, "it answered only the second time")
         last = self._page()
         if last is not None and last.progress == before.progress:
+            if self._engines.paused(self._address):
+                return self._is(Outcome.ASLEEP, "somebody has paused it")
             return self._is(Outcome.STUCK, "it had nothing else to do, and made no step")
         return self._is(Outcome.LATE, "it has begun to work")
 
     def _with_sense(self, canary: Canary) -> Canary:
         words = Later(lambda: self._complete(_PROMPT, _SENSE_TOKENS))
-        numbers = Later(lambda: self._complete(_PROMPT, 1, logprobs=True))
         asked = [(one, Later(self._golden(one))) for one in self._question.golden]
         answers = [(one, later.get()) for one, later in asked]
         wrong = [
@@ -124,11 +126,20 @@ class _Asking:
         said = words.get()
         return replace(
             canary,
-            nan=_is_nan(numbers.get()),
+            nan=self._computes_nan(said),
             garbage=_GARBAGE.fullmatch(said.text.strip()) is not None if said.ok else None,
             wrong=wrong[0] if wrong else None,
             checked=bool(answers) and all(answer.ok for _, answer in answers),
         )
+
+    def _computes_nan(self, said: Completion) -> bool | None:
+        """Asked by probabilities only where the words are suspicious: the first such request makes the engine compile,
+        and all others wait meanwhile."""
+        if not said.ok:
+            return None
+        if len(set(said.text.split())) > 1:
+            return False
+        return _is_nan(self._complete(_PROMPT, 1, logprobs=True))
 
     def _golden(self, one: GoldenPrompt) -> Callable[[], Completion]:
         return lambda: self._complete(one.prompt, one.max_tokens)

@@ -6,7 +6,7 @@ A replica that cannot be seen is unclear, and never idle or dead: for "dead" two
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bot.fleet import Service
@@ -71,6 +71,9 @@ def replica_states(sources: Sources, service: Service, limit_seconds: float) -> 
         pods, missing = (), f"which replicas there should be is not known: {error}"
     engines = seen.engines({_key(pod): pod for pod in pods})
     answers = {_key(pod): Later(_health(sources, pod)) for pod in pods}
+    hung = {key for key, engine in engines.items() if engine.state is EngineState.HUNG}
+    paused = {_key(pod): Later(_paused(sources, pod)) for pod in pods if _key(pod) in hung}
+    engines = {key: _unless_paused(engine, paused.get(key)) for key, engine in engines.items()}
     found = {_key(pod): _of_pod(pod, engines.get(_key(pod)), answers[_key(pod)], seen) for pod in pods}
     # Without the API server, what reports is all that is known.
     others = {key: _of_engine(key, engine) for key, engine in engines.items() if key not in found and missing}
@@ -93,6 +96,29 @@ def _health(sources: Sources, pod: ServingPod) -> Callable[[], int | str | None]
             return str(error)
 
     return ask
+
+
+def _paused(sources: Sources, pod: ServingPod) -> Callable[[], bool | None]:
+    """None: it could not be asked, and may be. Only a server in development mode can be paused."""
+
+    def ask() -> bool | None:
+        try:
+            found = sources.engines.paused(pod.address) if pod.address is not None else None
+        except SourceError:
+            found = None
+        could = pod.container.env.get("VLLM_SERVER_DEV_MODE", "0") != "0"
+        return False if found is None and not could else found
+
+    return ask
+
+
+def _unless_paused(engine: EngineProgress, paused: Later[bool | None] | None) -> EngineProgress:
+    found = False if paused is None else paused.get()
+    if found is False:
+        return engine
+    state = EngineState.ASLEEP if found else EngineState.UNCLEAR
+    why = "somebody has paused it" if found else "it makes no step; whether somebody paused it could not be asked"
+    return replace(engine, state=state, why=why)
 
 
 # ---------------------------------------------------------------------------------------------- in Prometheus

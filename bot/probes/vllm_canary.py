@@ -24,7 +24,7 @@ class Params(BaseModel):
     service: str
     timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 5
     max_replicas: Annotated[int, Field(ge=1, le=64)] = 8
-    # Also ask for some tokens with their probabilities, and the golden prompts that the workload declares.
+    # Also ask for some words, and the golden prompts that the workload declares.
     sense: bool = False
 
 
@@ -40,13 +40,13 @@ class Reading:
     failed: int | None = None  # 5xx
     refused: int | None = None  # 503: the queue is limited, and full
     unreachable: int | None = None
-    asleep: int | None = None  # not asked: some versions die of it
+    asleep: int | None = None  # not asked, as some versions die of it; or paused
     stuck_pod: str | None = None
     stuck_pods: str | None = None
     failed_pods: str | None = None
     failed_why: str | None = None
     slowest_answer_seconds: float | None = None
-    nan: int | None = None  # replicas whose probabilities are no numbers
+    nan: int | None = None  # replicas whose words are suspicious, and whose probabilities are no numbers
     nan_pod: str | None = None
     garbage: int | None = None  # that answer "!!!!!!!!"
     garbage_pod: str | None = None

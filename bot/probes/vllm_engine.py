@@ -54,6 +54,8 @@ class Reading:
     asleep_pod: str | None = None
     asleep_pods: str | None = None
     asleep_requests: int | None = None
+    asleep_how: str | None = None  # "asleep", or "paused"
+    wake_path: str | None = None  # what a POST to it undoes
     dead_pod: str | None = None
     dead_pods: str | None = None
     dead_why: str | None = None
@@ -120,6 +122,8 @@ def _told(found: Replicas, cold_start_seconds: float, arriving: float | None, no
         asleep_pod=first(r.name for r in asleep),
         asleep_pods=names(r.name for r in asleep),
         asleep_requests=_requests(asleep),
+        asleep_how=_how(asleep),
+        wake_path=None if not asleep else "resume" if _how(asleep) == "paused" else "wake_up",
         dead_pod=first(r.name for r in dead),
         dead_pods=names(r.name for r in dead),
         dead_why=next((r.why for r in dead if r.why), None),
@@ -129,6 +133,13 @@ def _told(found: Replicas, cold_start_seconds: float, arriving: float | None, no
         arriving_per_second=arriving,
         missing=_missing(unclear, found.missing),
     )
+
+
+def _how(asleep: Sequence[Replica]) -> str | None:
+    """Of the first of them, which an action is about."""
+    if not asleep:
+        return None
+    return "paused" if "paused" in (min(asleep, key=lambda r: r.name).why or "") else "asleep"
 
 
 def _requests(replicas: Iterable[Replica]) -> int | None:

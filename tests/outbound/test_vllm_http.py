@@ -66,6 +66,7 @@ def test_an_engine_that_serves_says_so(engines_and_address):
         ({"__name__": "vllm:num_requests_running", "engine": "0", "model_name": "chat"}, 7.0)
     ]
     assert engines.tokenize(there, "chat", HELLO) == (1, 2, 3)
+    assert engines.paused(there) is False  # not in development mode: it knows no such page
 
 
 def test_where_nobody_listens_nothing_is_known(engines_and_address):
@@ -76,6 +77,7 @@ def test_where_nobody_listens_nothing_is_known(engines_and_address):
     assert engines.models(nobody) is None
     assert engines.metrics(nobody) is None
     assert engines.tokenize(nobody, "chat", HELLO) is None
+    assert engines.paused(nobody) is None
     completion = engines.complete(nobody, "chat", timeout_seconds=1)
     assert (completion.ok, completion.status) == (False, None)
 
@@ -139,6 +141,10 @@ def test_a_server_without_a_chat_template_says_so():
     refusal = {"error": {"message": "default chat template is no longer allowed", "code": 400}}
     with pytest.raises(SourceError, match="default chat template"):
         ask(lambda _: Says(refusal, 400), lambda vllm, at: vllm.tokenize(at, "chat", HELLO))
+
+
+def test_a_paused_server_says_so():
+    assert ask(lambda _: Says({"is_paused": True}), lambda vllm, at: vllm.paused(at))[0] is True
 
 
 def test_a_chat_is_tokenized_as_the_server_would_for_an_answer():

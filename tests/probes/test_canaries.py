@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from bot.ports import Completion, Sample, SourceError
@@ -8,7 +10,7 @@ from tests.fakes import NOW, FakeEngine, FakeEngines, fake_sources
 from tests.probes.fleets import world
 
 SILENT = Completion(ok=False, status=None, seconds=99, text="")
-ANSWER = Completion(ok=True, status=200, seconds=0.2, text=" Paris")
+ANSWER = Completion(ok=True, status=200, seconds=0.2, text=" Paris, on the Seine")
 WITH_NUMBERS = Completion(ok=True, status=200, seconds=0.2, text=" Paris", logprobs=(-0.1,))
 
 
@@ -59,6 +61,10 @@ def test_the_first_request_of_a_new_engine_may_take_its_time():
     found, _ = asked(FakeEngine(pages=[page(0)], completion=SILENT))
     assert found.outcome is Outcome.LATE
     assert "never made a step" in found.why
+
+
+def test_an_engine_that_somebody_paused_is_not_stuck():
+    assert asked(FakeEngine(pages=[page()], completion=SILENT, paused=True))[0].outcome is Outcome.ASLEEP
 
 
 def test_an_engine_that_begins_to_step_after_all_is_not_stuck():
@@ -130,14 +136,28 @@ def test_exclamation_marks_alone_are_garbage():
     assert asked(engine, sense=True)[0].garbage is False
 
 
-def test_probabilities_that_are_no_numbers_are_nan():
+MARKS = Completion(ok=True, status=200, seconds=0.2, text="!!!!!!!!!!!!!!!!")
+
+
+def test_probabilities_are_not_asked_for_where_the_words_make_sense():
+    found, engines = asked(FakeEngine(pages=[page()], completion=ANSWER, with_logprobs=SILENT), sense=True)
+    assert (found.nan, len(engines.asked)) == (False, 2)
+
+
+@pytest.mark.parametrize("said", ["!!!!!!!!!!!!!!!!", "", " the the the the"])
+def test_suspicious_words_with_probabilities_that_are_no_numbers_are_nan(said):
     failure = "Internal Server Error: Out of range float values are not JSON compliant: nan"
     for told in (
         Completion(ok=False, status=500, seconds=0.1, text=failure),
         Completion(ok=True, status=200, seconds=0.1, text="x", logprobs=(None,)),
     ):
-        engine = FakeEngine(pages=[page()], completion=ANSWER, with_logprobs=told)
+        engine = FakeEngine(pages=[page()], completion=replace(MARKS, text=said), with_logprobs=told)
         assert asked(engine, sense=True)[0].nan is True
+
+
+def test_suspicious_words_with_finite_probabilities_are_no_nan():
+    engine = FakeEngine(pages=[page()], completion=replace(MARKS, text=" a a a"), with_logprobs=WITH_NUMBERS)
+    assert asked(engine, sense=True)[0].nan is False
 
 
 @pytest.mark.parametrize(
@@ -149,7 +169,7 @@ def test_probabilities_that_are_no_numbers_are_nan():
     ],
 )
 def test_where_probabilities_are_refused_nan_is_not_known(told):
-    engine = FakeEngine(pages=[page()], completion=ANSWER, with_logprobs=told)
+    engine = FakeEngine(pages=[page()], completion=MARKS, with_logprobs=told)
     assert asked(engine, sense=True)[0].nan is None
 
 

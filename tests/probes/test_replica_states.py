@@ -64,6 +64,23 @@ def test_where_sleep_is_not_exported_an_engine_that_may_sleep_is_not_said_to_han
     assert "whether it sleeps is not exported" in found.why
 
 
+def paused(sources, cluster, *, found=True):
+    engine = FakeEngine(paused=True) if found else FakeEngine(health=None)
+    return replace(sources, engines=FakeEngines({f"{pod.ip}:8000": engine for pod in cluster.pods}))
+
+
+def test_what_somebody_paused_is_no_hang():
+    found = only(paused(*one(engine="hung")))
+    assert (found.state, found.why) == (ReplicaState.ASLEEP, "somebody has paused it")
+
+
+def test_what_may_be_paused_and_cannot_be_asked_is_not_said_to_hang():
+    sources, cluster = one(engine="hung", container={"env": {"VLLM_SERVER_DEV_MODE": "1"}})
+    assert only(paused(sources, cluster, found=False)).state is ReplicaState.UNCLEAR
+    sources, cluster = one(engine="hung")
+    assert only(paused(sources, cluster, found=False)).state is ReplicaState.HUNG
+
+
 def test_two_who_look_from_different_places_agree_that_it_is_dead():
     found = only(one(health=None, up=0.0, alive=300)[0])
     assert found.state is ReplicaState.DEAD

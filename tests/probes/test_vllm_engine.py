@@ -39,6 +39,15 @@ def test_sleep_tells_who_sleeps_and_who_waits_for_it():
     assert (found.asleep, found.asleep_pod, found.asleep_requests, found.hung) == (1, cluster.pods[0].name, 13, 0)
 
 
+def test_how_to_wake_it_depends_on_whether_it_sleeps_or_is_paused():
+    found = ask(seen(p0="asleep")[0])
+    assert (found.asleep_how, found.wake_path) == ("asleep", "wake_up")
+    sources, cluster = seen(p0="hung")
+    engines = FakeEngines({f"{pod.ip}:8000": FakeEngine(paused=True) for pod in cluster.pods})
+    found = ask(replace(sources, engines=engines))
+    assert (found.asleep, found.hung, found.asleep_how, found.wake_path) == (1, 0, "paused", "resume")
+
+
 def test_while_one_replica_is_unclear_it_is_not_known_that_none_hangs():
     found = ask(seen(p0="working", p1=None)[0])
     assert (found.unclear, found.hung, found.dead, found.asleep) == (1, None, None, None)

@@ -41,6 +41,13 @@ LINES = {
     ),
     "ValueError: VLLM_PORT 'tcp://10.0.0.1:8000' appears to be a URI. This may be caused by a Kubernetes service "
     "discovery issue": Family.ARGUMENTS_REFUSED,
+    "  Value error, Sleep mode is not supported on current platform. [type=value_error, input_value=ArgsKwargs((), {": (
+        Family.ARGUMENTS_REFUSED
+    ),
+    "  Value error, Model architectures ['X'] are not supported. [type=value_error, input_value=ArgsKwargs((), {": (
+        Family.MODEL_NOT_AVAILABLE
+    ),
+    "Worker proc VllmWorker-0 died unexpectedly (exit code: None), shutting down executor.": Family.WORKER_DIED,
     "huggingface_hub.errors.GatedRepoError: 401 Client Error.": Family.MODEL_NOT_AVAILABLE,
     "Cannot find any model weights with `/models/llama`": Family.MODEL_NOT_AVAILABLE,
     "Model architectures ['FancyForCausalLM'] are not supported for now.": Family.MODEL_NOT_AVAILABLE,
