@@ -10,6 +10,15 @@ from bot.incidents.incident import AlertState, AlertTally, Incident, IncidentSta
 from bot.outbound.store import tables
 from bot.outbound.store.rows import Rows, row_of
 
+# Put together once: it is asked for every alert of a storm.
+_joined = tables.incident_alert.c
+_LATEST = (
+    sa.select(_joined.incident)
+    .where(_joined.fingerprint == sa.bindparam("fingerprint"))
+    .order_by(_joined.incident.desc())
+    .limit(1)
+)
+
 
 class IncidentRows(Rows):
     def new_incident_number(self) -> int:
@@ -60,9 +69,8 @@ class IncidentRows(Rows):
         return AlertTally(*self._connection.execute(tally).one())
 
     def incident_of_fingerprint(self, fingerprint: str) -> int | None:
-        t = tables.incident_alert
-        latest = sa.select(t.c.incident).where(t.c.fingerprint == fingerprint)
-        return self._connection.execute(latest.order_by(t.c.incident.desc()).limit(1)).scalar_one_or_none()
+        found: int | None = self._connection.execute(_LATEST, {"fingerprint": fingerprint}).scalar_one_or_none()
+        return found
 
     def save_round(self, round: Round) -> None:
         self._upsert(tables.round, row_of(round), ["incident", "number"])

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from functools import cache
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -44,11 +45,21 @@ def value_of(kind: type[T], row: Mapping[Any, Any]) -> T:
 
 def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """An INSERT that knows ON CONFLICT; the two dialects spell it alike, in classes of their own."""
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    return _insert(connection.dialect.name, table)
+
+
+def _insert(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def upsert(connection: sa.Connection, table: sa.Table, key: Sequence[str]) -> sa.Executable:
-    statement = insert(connection, table)
+    return _upsert(connection.dialect.name, table, tuple(key))
+
+
+@cache
+def _upsert(dialect: str, table: sa.Table, key: tuple[str, ...]) -> sa.Executable:
+    """Kept: to put it together takes longer than to execute it."""
+    statement = _insert(dialect, table)
     return statement.on_conflict_do_update(
         index_elements=list(key), set_={c.name: statement.excluded[c.name] for c in table.c if c.name not in key}
     )
