@@ -32,6 +32,7 @@ _KNOWN_KINDS = ("VllmHighTTFT", "VllmQueueDepthHigh", "VllmKVCacheUsageHigh")
 class Observed:
     seconds: float = 0.0  # until everything was triaged
     settled_seconds: float = 0.0  # until Slack had everything
+    resident_before_mib: float = 0.0
     resident_mib: float = 0.0  # the most there was
     lost: list[str] = field(default_factory=list)
     incidents: int = 0
@@ -88,6 +89,7 @@ def _service(number: int) -> str:
 
 def _storm(world: World) -> Observed:
     store, slack, seen = BotStore(world.bot.folder), world.ground.slack.control, Observed()
+    seen.resident_before_mib = most_resident_mib(world.bot.pid)
     mark, began = slack.mark(), time.monotonic()
     fired = list(alerts(datetime.now(UTC)))
     for start in range(0, len(fired), _CHUNK):
@@ -153,6 +155,7 @@ def _section(seen: Observed) -> Section:
             Row("messages posted", f"{len(seen.posts)}"),
             Row("shortest time between two posts in a channel", f"{gap:.2f} s", ">= 1 s", gap >= 1.0),
             Row("answers of Slack's that it was too fast (429)", f"{seen.too_many}", "0", seen.too_many == 0),
+            Row("most memory that the bot took before", f"{seen.resident_before_mib:.0f} MiB"),
             Row(
                 "most memory that the bot took",
                 f"{seen.resident_mib:.0f} MiB",
