@@ -24,6 +24,7 @@ from bot.outbound.nvml import GpuReader
 from bot.outbound.nvml_node import NvmlNode
 from bot.settings import AgentSettings
 from bot.vllm.xid_lines import UuidLine, parsed
+from bot.vllm.xids import recovery_actions
 
 _log = structlog.get_logger(__name__)
 
@@ -60,6 +61,7 @@ class Agent:
     def start(self) -> None:
         if self._settings.token is None:
             _log.error("VLLM_ONCALL_AGENT__TOKEN is not set: every question is refused until it is")
+        recovery_actions()  # read from a file: the first sweep has no time for it
         self._pods.start()
         self._nvml.start()
         first = self._nvml.sweep()  # the GPUs' names, before the kernel's log speaks of their addresses

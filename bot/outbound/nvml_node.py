@@ -67,8 +67,12 @@ class _GpuThread:
 
     def answer(self, number: int, deadline: float) -> Gpu:
         with self._changed:
-            if self._changed.wait_for(lambda: self._done >= number, max(0.0, deadline - time.monotonic())):
+            left = max(0.0, deadline - time.monotonic())
+            self._changed.wait_for(lambda: self._done >= number or self._stopping, left)
+            if self._done >= number:
                 return self._told
+            if self._stopping:
+                return replace(self.known, state="unreadable", problem="NVML is being opened anew")
             since = self._busy_since if self._busy_since is not None else time.monotonic()
             seconds = max(0.0, time.monotonic() - since)
             return replace(self.known, state="silent", problem=f"NVML did not answer for {seconds:.1f} s")
@@ -80,8 +84,9 @@ class _GpuThread:
             self._changed.notify_all()
 
     def _run(self) -> None:
+        link_at = time.monotonic() + self._link_seconds
         while True:
-            pause = self._link_seconds if self._reader.has_links else None
+            pause = max(0.0, link_at - time.monotonic()) if self._reader.has_links else None
             with self._changed:
                 asked = self._changed.wait_for(lambda: self._stopping or self._asked > self._begun, pause)
                 if self._stopping:
@@ -89,7 +94,11 @@ class _GpuThread:
                 if asked:
                     self._begun = self._asked
                 self._busy_since = time.monotonic()
-            told = self._read() if asked else self._read_a_link()
+            if asked:
+                told = self._read()
+            else:
+                told = self._read_a_link()
+                link_at = time.monotonic() + self._link_seconds
             with self._changed:
                 self._told, self._done, self._busy_since = told, self._begun, None
                 self._changed.notify_all()

@@ -16,7 +16,7 @@ def made():
     nodes: list[NvmlNode] = []
 
     def make(nvml: FakeNvml, **how) -> NvmlNode:
-        node = NvmlNode(nvml, **{"patience_seconds": 0.5, "retry_seconds": 0.05, **how})
+        node = NvmlNode(nvml, **{"patience_seconds": 10, "retry_seconds": 0.05, **how})
         nodes.append(node)
         node.start()
         return node
@@ -49,24 +49,24 @@ def test_all_gpus_are_told_in_order(made):
 
 def test_a_call_that_hangs_blocks_neither_the_answer_nor_the_other_gpus(made, held):
     stuck, well = FakeGpu("GPU-a"), FakeGpu("GPU-b")
-    node = made(FakeNvml(stuck, well))
-    node.sweep()
+    node = made(FakeNvml(stuck, well), patience_seconds=1)
+    until(lambda: [gpu.state for gpu in node.sweep().gpus] == ["ok", "ok"])
     stuck.hangs(held)
     began = time.monotonic()
     first = node.sweep()
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 5
     assert [gpu.state for gpu in first.gpus] == ["silent", "ok"]
     assert first.gpus[0].uuid == "GPU-a"
     again = node.sweep()
     seconds = float(again.gpus[0].problem.removeprefix("NVML did not answer for ").removesuffix(" s"))
-    assert 0.9 < seconds < 3, "counted from the call that hangs, not from the last question"
+    assert seconds > 1.9, "counted from the call that hangs, not from the last question"
     assert again.gpus[1].state == "ok"
 
 
 def test_a_gpu_that_answers_again_is_well_again(made, held):
     gpu = FakeGpu("GPU-a")
-    node = made(FakeNvml(gpu))
-    node.sweep()
+    node = made(FakeNvml(gpu), patience_seconds=0.5)
+    until(lambda: node.sweep().gpus[0].state == "ok")
     gpu.hangs(held)
     assert node.sweep().gpus[0].state == "silent"
     del gpu.answers["*"]
@@ -121,7 +121,7 @@ def test_a_driver_that_was_replaced_is_opened_anew(made):
 
 def test_a_mistake_of_ours_in_one_reading_is_told_and_does_not_end_the_thread(made):
     gpu = FakeGpu("GPU-a", nvmlDeviceGetEccMode=lambda *_: 1 / 0)
-    node = made(FakeNvml(gpu), patience_seconds=10)
+    node = made(FakeNvml(gpu))
     assert node.sweep().gpus[0].problem == "could not be read: division by zero"
     del gpu.answers["nvmlDeviceGetEccMode"]
     assert node.sweep().gpus[0].state == "ok"
@@ -136,7 +136,7 @@ def test_who_asks_together_shares_a_reading(made):
         go.wait(5)
         return [1, 1]
 
-    node = made(FakeNvml(gpu), patience_seconds=5)
+    node = made(FakeNvml(gpu))
     gpu.answers["nvmlDeviceGetEccMode"] = slow
     asking = [threading.Thread(target=node.sweep) for _ in range(5)]
     asking[0].start()
@@ -176,6 +176,14 @@ def test_links_are_read_while_nobody_asks(made):
     until(lambda: [link.replay_errors for link in node.sweep().gpus[0].nvlinks] == [0, 10, 20, None])
 
 
+def test_links_are_read_however_often_somebody_asks(made):
+    node = made(FakeNvml(FakeGpu("GPU-a", **linked(active=3))), link_seconds=0.2)
+    asked_until = time.monotonic() + 5
+    while "nvlinks.errors" in node.sweep().gpus[0].missing:
+        assert time.monotonic() < asked_until
+        time.sleep(0.02)
+
+
 def test_a_link_that_hangs_is_a_gpu_that_is_silent(made, held):
     gpu, reached = FakeGpu("GPU-a", **linked(active=1)), threading.Event()
 
@@ -184,9 +192,9 @@ def test_a_link_that_hangs_is_a_gpu_that_is_silent(made, held):
         held.wait(30)
 
     gpu.answers["nvmlDeviceGetNvLinkErrorCounter"] = hang
-    node = made(FakeNvml(gpu, FakeGpu("GPU-b")), link_seconds=0.01)
-    node.sweep()
-    assert reached.wait(5)
+    node = made(FakeNvml(gpu, FakeGpu("GPU-b")), link_seconds=0.01, patience_seconds=1)
+    until(lambda: node.sweep().gpus[1].state == "ok")
+    assert reached.wait(10)
     assert [one.state for one in node.sweep().gpus] == ["silent", "ok"]
     held.set()
     until(lambda: node.sweep().gpus[0].state == "ok")
