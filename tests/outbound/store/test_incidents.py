@@ -3,7 +3,7 @@ from datetime import timedelta
 
 from bot.fleet import WorkloadRef
 from bot.incidents.alert import AlertStatus
-from bot.incidents.incident import IncidentState, Round, RoundReason, SignalReading, Target
+from bot.incidents.incident import AlertTally, IncidentState, Round, RoundReason, SignalReading, Target
 from bot.incidents.judge import Finding, Observation, Query, Verdict
 from bot.runbook.schema import Severity, Suggestion
 from tests.fixtures_store import NOW, an_alert, an_incident
@@ -69,6 +69,21 @@ def test_an_alert_is_kept_once_per_incident_in_its_latest_state(store):
         tx.join_alert(1, an_alert("aa"))
     with store.read() as tx:
         assert {a.fingerprint: a for a in tx.alerts_of(1)} == {ended.fingerprint: ended, "aa": an_alert("aa")}
+
+
+def test_an_incidents_alerts_are_counted(store):
+    save(store, an_incident(1), an_incident(2))
+    ended = replace(an_alert(), status=AlertStatus.RESOLVED, received_at=NOW + MINUTE)
+    with store.write() as tx:
+        tx.join_alert(1, ended)
+        tx.join_alert(1, an_alert("aa"))
+    with store.read() as tx:
+        assert tx.alert_tally(1) == AlertTally(firing=1, last_at=NOW + MINUTE)
+        assert tx.alert_tally(2) == AlertTally(firing=0, last_at=None)
+        assert {(s.status, s.received_at) for s in tx.alert_states(1)} == {
+            (AlertStatus.RESOLVED, NOW + MINUTE),
+            (AlertStatus.FIRING, an_alert("aa").received_at),
+        }
 
 
 def test_a_fingerprint_leads_to_the_latest_incident_it_joined(store):
