@@ -49,7 +49,7 @@ def told_again(story: Scene, before: list[tuple[Any, ...]]) -> bool:
     return len(after) == len(before) and all(b[2] < a[2] for b, a in zip(before, after, strict=True))
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_prometheus_frozen_until_its_alert_lapsed_and_fires_again(ground: Ground, tmp_path: Path) -> None:
     """Prometheus says with each alert how long it holds: four times its pace of repeating. Then Alertmanager resolves
     what nobody resolved; and after the thaw it fires again, with its old startsAt."""

@@ -98,7 +98,7 @@ def played(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield {who: pool.submit(play, ground, tmp_path_factory.mktemp("away")) for who, play in STORIES.items()}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("who", STORIES)
 def test_a_minute_without(played: Mapping[str, "Future[None]"], who: str) -> None:
     played[who].result()

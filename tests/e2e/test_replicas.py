@@ -9,10 +9,11 @@ from sandbox.world import Dials, Ground
 from tests.e2e.scene import scene, until
 
 CARD = "Under-provisioned"
+PATIENT = {"REMEDIATION__SETTLE_SECONDS": "60"}  # a new leader needs a moment, in which the queue grows
 
 
 def test_the_other_replica_goes_on_when_the_leader_is_killed(ground: Ground, tmp_path: Path, postgres_url: str) -> None:
-    with scene(ground, tmp_path, dials=Dials(kubernetes=True), database_url=postgres_url) as story:
+    with scene(ground, tmp_path, dials=Dials(kubernetes=True), database_url=postgres_url, environment=PATIENT) as story:
         leader = story.world.bot
         with leader.twin("bot-2") as other:
             hooks = [Webhook(bot.webhook_url, bearer_token=INTAKE_TOKEN) for bot in (leader, other)]
