@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -32,6 +32,8 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+runbook_tools = typer.Typer(help="For whoever writes a runbook.", no_args_is_help=True)
+cli.add_typer(runbook_tools, name="runbook")
 T = TypeVar("T")
 
 
@@ -86,18 +88,34 @@ def _proof(url: str | None) -> Proof | None:
     return None if known is None else Proof(prometheus_of(known).refusal)
 
 
+@runbook_tools.command("backtest")
+def backtest(
+    runbook: str,
+    service: str,
+    since: Annotated[str, typer.Option("--from", help="02:00 (UTC), 3h (ago), or 2026-11-24T02:00Z")],
+    until: Annotated[str, typer.Option("--to", help="As --from; now if it is not given.")] = "0s",
+    every: Annotated[str, typer.Option(help="Between two looks: 30s, 1m, 5m")] = "1m",
+) -> None:
+    """What a runbook would have said over a stretch of Prometheus' history."""
+    _answer(["backtest", runbook, service, f"from={since}", f"to={until}", f"every={every}"])
+
+
 def _reading(name: str) -> Callable[[typer.Context], None]:
     """A `/vllm` command in the terminal: its words are its own to understand."""
 
     def command(context: typer.Context) -> None:
-        outside = _or_exit(lambda: connect(_settings()))
-        try:
-            report = dispatch.answer([name, *context.args], terminal(outside, getpass.getuser()))
-        except (UsageError, SourceError) as error:
-            _exit(str(error))
-        _print(render(report))
+        _answer([name, *context.args])
 
     return command
+
+
+def _answer(words: Sequence[str]) -> None:
+    outside = _or_exit(lambda: connect(_settings()))
+    try:
+        report = dispatch.answer(words, terminal(outside, getpass.getuser()))
+    except (UsageError, SourceError) as error:
+        _exit(str(error))
+    _print(render(report))
 
 
 for _name in dispatch.names():

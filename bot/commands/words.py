@@ -78,6 +78,14 @@ def incident_number(word: str) -> int:
     return int(digits)
 
 
+def span_of(word: str) -> timedelta:
+    """30s, 1m, 2h, 1d."""
+    found = _AGO.match(word)
+    if found is None or not int(found[1]):
+        raise UsageError(f"{word!r} is no span of time; write 30s, 1m, 2h or 1d")
+    return timedelta(seconds=int(found[1]) * _UNIT_SECONDS[found[2]])
+
+
 def time_of(word: str, now: datetime) -> datetime:
     """02:13 (UTC, the last one that was), 20m (ago), or an ISO time. Never in the future: nothing is measured there."""
     if found := _AGO.match(word):
