@@ -23,6 +23,7 @@ from tests.fixtures_fleet import node_json, pod_json, until
 from tests.probes.fleets import fleet_of
 
 WINDOW_SECONDS = 12
+MODEL = "meta-llama/Llama-3.3-70B-Instruct"  # as the fleet's pods have it
 ARGS = ("-tp4", "--max-model-len=16384", "--max-num-seqs=32")
 
 # service: share of what its two replicas can do, what is wrong with the first of them, the verdict
@@ -49,7 +50,7 @@ class Country:
         for number, name in enumerate(TOWNS):
             self.cluster.add_node(f"gpu-{number}", gpus=8)
             self.refs[name] = self.cluster.add_workload(
-                name=name, replicas=2, args=["org/model", *ARGS], gpus=4, node=f"gpu-{number}"
+                name=name, replicas=2, args=[MODEL, *ARGS], gpus=4, node=f"gpu-{number}"
             )
         self._give_addresses()
         self.prometheus = Prometheus(folder, [Job("vllm", http_sd_url=fleet.control.vllm_sd_url)])
@@ -96,7 +97,7 @@ class Country:
     def _load(self, name, rps):
         self.fleet.control.set_load(name, namespace="llm", selector={"app": name}, requests_per_second=rps)
 
-    def diagnose(self, name):
+    def diagnose(self, name, runbook="engine_down"):
         now = datetime.now(UTC)
         service = Service(name=name, workloads=(self.refs[name],), slo=Slo(), channel="#x")
         fleet = fleet_of(self.refs[name]).model_copy(update={"services": (service,)})
@@ -108,17 +109,23 @@ class Country:
             now=now,
             window_seconds=WINDOW_SECONDS,
         )
-        runbook = library([our_folder()]).runbooks["engine_down"]
         with ThreadPoolExecutor(16) as pool:
-            return diagnose(runbook, Target(service=name), now - timedelta(seconds=5), sources, pool)
+            return diagnose(
+                library([our_folder()]).runbooks[runbook],
+                Target(service=name),
+                now - timedelta(seconds=5),
+                sources,
+                pool,
+            )
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_each_state_is_told_from_the_others(played_fleet, tmp_path):
     country = Country(played_fleet, tmp_path)
     try:
         country.start()
         rounds = {name: country.diagnose(name) for name in TOWNS}
+        others = [country.diagnose("steady", runbook) for runbook in ("oom_crashes", "model_quality_regression")]
     finally:
         country.prometheus.stop()
     wrong = [f"{n}: {top(rounds[n])}\n{told(rounds[n])}" for n, (_, _, is_) in TOWNS.items() if top(rounds[n]) != is_]
@@ -134,6 +141,12 @@ def test_each_state_is_told_from_the_others(played_fleet, tmp_path):
         bad = rounds[name].signal
         assert (bad.error, bad.value) == (None, 1.0), f"{name}: {bad}"
     assert rounds["calm"].signal.value == 0.0
+    for found in (rounds["calm"], rounds["steady"], *others):
+        assert [o.error for o in found.observations if o.error] == []
+        assert top(found) is None, told(found)
+    quality = {finding.rule: finding.verdict for finding in others[1].findings}
+    for rule in ("nan_on_one", "garbage", "template_varies", "mixed_replicas"):
+        assert quality[rule] is Verdict.RULED_OUT, rule
 
 
 def reading(found, step):
@@ -147,4 +160,6 @@ def top(found):
 
 def told(found):
     parts = [f"{f.rule} {f.verdict.value} {f.unknown}" for f in found.findings if f.verdict is not Verdict.RULED_OUT]
-    return "\n".join([*parts, str(reading(found, "engine")), str(reading(found, "canary"))])
+    return "\n".join(
+        [*parts, *(f"{o.step}: {o.reading}" for o in found.observations if o.step in ("engine", "canary"))]
+    )
