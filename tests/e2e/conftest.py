@@ -7,7 +7,6 @@ import pytest
 
 from sandbox.world import Ground
 
-
 LONGEST_SECONDS = 300  # a story takes one, on a busy machine several minutes
 
 
