@@ -13,7 +13,7 @@ def test_every_command_is_listed_with_how_to_write_it(bench):
 
 def test_a_terminal_lists_only_what_reads(bench):
     shown = said(help.run([], bench.in_a_terminal()))
-    assert "vllm-oncall status" in shown and "ack" not in shown and "propose" not in shown
+    assert "vllm-oncall status" in shown and " ack " not in shown and "propose" not in shown
 
 
 def test_one_command_can_be_asked_about(bench):
