@@ -6,6 +6,7 @@ of an alert: intake -> triage -> rounds -> proposals -> review and approval -> e
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +69,9 @@ from bot.settings import AgentAccess, PrometheusSettings, Settings
 log = logging.getLogger(__name__)
 
 RECONCILE_SECONDS = 10.0
+# A thread that comes back from the disk or a socket waits so long for one that computes (Python's own: 5 ms); on its
+# way to Slack an alert comes back a dozen times.
+SWITCH_SECONDS = 0.0005
 
 
 class ConfigurationError(Exception):
@@ -264,6 +268,7 @@ class App:
         return self._server.port
 
     def start(self) -> None:
+        sys.setswitchinterval(SWITCH_SECONDS)
         for mistake in self._outside.library.mistakes:
             log.error("a runbook is not used: %s", mistake)
         if self._outside.settings.intake.token is None:
@@ -369,6 +374,7 @@ def context_of(outside: Outside, diagnoser: Diagnoser, user: str, channel: str =
         user=user,
         channel=channel,
         now=now(),
+        broken=outside.library.mistakes,
     )
 
 
