@@ -1,5 +1,8 @@
-"""Has the GPUs' memory failed: uncorrected errors, rows to remap, rows that could not be, thresholds for a
-replacement? Corrected errors are told, too; they need no action."""
+"""Has the GPUs' memory failed?
+
+By uncorrected errors, rows to remap, rows that could not be, thresholds for a replacement. Corrected errors are told,
+too; they need no action.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,5 +1,8 @@
-"""Are the GPUs too hot, or slowed down by heat or by the power supply? Against the device's own thresholds, which
-differ by model; a limit at full load (`sw_power_cap`) is normal and is told apart."""
+"""Are the GPUs too hot, or slowed down by heat or by the power supply?
+
+Against the device's own thresholds, which differ by model; a limit at full load (`sw_power_cap`) is normal and is told
+apart.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
