@@ -245,7 +245,7 @@ def test_a_database_that_is_away_is_a_retryable_error_and_is_found_again(tmp_pat
 
 
 def test_writers_take_their_turns(store):
-    """Under load nobody starves: the slowest of 200 short transactions stays within two seconds."""
+    """Nobody starves: of 200 short transactions in 16 threads each waits for some 16, and never for half of them."""
     with store.write() as tx:
         tx.save_incident(an_incident())
     slowest = [0.0]
@@ -257,6 +257,7 @@ def test_writers_take_their_turns(store):
         with lock:
             slowest[0] = max(slowest[0], time.monotonic() - started)
 
+    began = time.monotonic()
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(once, range(200)))
-    assert slowest[0] < 2
+    assert slowest[0] < (time.monotonic() - began) / 2
