@@ -12,7 +12,9 @@ import requests
 from pydantic import SecretStr
 
 from bot.app import App, ConfigurationError, connect, read_fleet, terminal
+from bot.commands.dispatch import answer
 from bot.gpu_readings import GpuEvent
+from bot.outbound.terminal import render
 from bot.settings import AgentAccess, Settings
 from tests.fakes import NOW
 from tests.test_main import FLEET
@@ -99,6 +101,36 @@ def test_the_names_of_the_on_call_are_asked_for_before_an_alert_needs_them(setti
             assert "U0ANN" in asked
         finally:
             app.stop()
+
+
+MINE = """
+title: Mine
+owner: me
+symptoms: s
+match: [{alertname: MyAlert}]
+steps: [{id: queue, probe: vllm_queue, with: {service: $service}}]
+rules: [{id: full, when: [queue.waiting > 50], severity: warning, title: Full, finding: f}]
+"""
+
+
+def test_a_folder_of_ones_own_stands_beside_ours_and_what_is_broken_in_it_takes_nothing_away(settings, caplog):
+    folder = settings.fleet.parent / "runbooks"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text(MINE)
+    (folder / "worse.yaml").write_text(MINE.replace("queue.waiting", "queue.waitin"))
+    (folder / "high_latency.yaml").write_text(MINE.replace("title:", "titel:"))
+    outside = connect(settings.model_copy(update={"runbooks": (folder,)}))
+    assert outside.runbooks["mine"].title == "Mine"
+    assert "worse" not in outside.runbooks
+    assert outside.runbooks["high_latency"].title == "High latency", "ours stays in force"
+    app = App(outside)
+    app.start()
+    app.stop()
+    logged = [record.getMessage() for record in caplog.records if "is not used" in record.getMessage()]
+    assert any("worse.yaml" in line and "did you mean 'queue.waiting'" in line for line in logged)
+    assert any("high_latency.yaml" in line and "titel" in line for line in logged)
+    shown = render(answer(["runbooks"], terminal(outside, "ann")))
+    assert "mine Mine" in shown and "worse.yaml" in shown and "high_latency.yaml" in shown
 
 
 def test_a_terminal_reads_and_proposes_nothing(settings):

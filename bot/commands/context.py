@@ -13,6 +13,7 @@ from bot.incidents.incident import Incident, IncidentState, Round
 from bot.ports import Sources
 from bot.remediation.proposal import Proposal
 from bot.report import Report
+from bot.runbook.loading import Mistake
 from bot.runbook.schema import Runbook
 
 
@@ -48,6 +49,7 @@ class Context:
     channel: str  # where it was typed; "" in a terminal
     now: datetime
     backlog: Callable[[], Backlog | None] = lambda: None  # what Slack lacks; None where no announcer runs
+    broken: tuple[Mistake, ...] = ()  # what keeps runbooks from being used
 
     @property
     def in_slack(self) -> bool:

@@ -24,10 +24,14 @@ def run(words: Sequence[str], context: Context) -> Report:
 
 def _all(context: Context) -> Report:
     text = f"{len(context.runbooks)} runbook{'' if len(context.runbooks) == 1 else 's'}"
-    parts = [
+    parts: list[Part] = [
         Text(f"`{plain(name)}` *{plain(book.title)}* ({plain(book.owner)})\nAlerts: {_alerts(book)}")
         for name, book in sorted(context.runbooks.items())
     ]
+    if context.broken:
+        files = len({mistake.path for mistake in context.broken})
+        text += f"; {files} not used"
+        parts += [Text(":warning: *Not used, with these mistakes:*"), Code("\n".join(map(str, context.broken)))]
     return Report(text, (Text(f"*{text}*"), *parts))
 
 

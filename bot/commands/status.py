@@ -1,6 +1,7 @@
 """How the fleet stands, and where the bot itself is blind."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from bot.announce.verdict import standing
 from bot.announce.view import View, load
@@ -8,8 +9,11 @@ from bot.commands.context import Context
 from bot.commands.words import UsageError, parameters, unknown
 from bot.fleet import Service
 from bot.ports import SourceError, Sources
+from bot.probes import vllm_engine
+from bot.probes.asking import Later
+from bot.probes.served import reporting, selector_of
 from bot.remediation.proposal import ProposalState
-from bot.report import Part, Report, Text, moment, plain
+from bot.report import Note, Part, Report, Text, moment, plain
 
 USAGE = "status [service]"
 SUMMARY = "Replicas, open incidents and changes of each service, and where the bot is blind."
@@ -36,12 +40,14 @@ def run(words: Sequence[str], context: Context) -> Report:
     text = f"{len(bad)} of {len(services)} services in trouble" if bad else "No open incident"
     parts: list[Part] = [Text(f"*{text}*")]
     kubernetes: SourceError | None = None
-    for service in services:
+    seen = [Later(partial(_engines, service, sources)) for service in services]
+    for service, engines in zip(services, seen, strict=True):
         try:
             replicas = _replicas(service, sources) if kubernetes is None else "replicas not known"
         except SourceError as error:
             kubernetes, replicas = error, "replicas not known"
-        parts.append(Text("\n".join((_line(service, replicas, service.name in troubled), *_about(service, views)))))
+        lines = (_line(service, replicas, service.name in troubled), *engines.get(), *_about(service, views))
+        parts.append(Text("\n".join(lines)))
     loose = [v for v in views if not v.incident.target.service and not v.incident.target.also]
     if loose and name is None:
         parts.append(Text("\n".join(["*Without a service*", *(_incident(v) for v in loose)])))
@@ -49,6 +55,8 @@ def run(words: Sequence[str], context: Context) -> Report:
         parts.append(Text(f":ice_cube: Changes are frozen: {plain(frozen)}"))
     if kubernetes is not None:
         blind.insert(0, str(kubernetes))
+    if sees := list(_sees(context, sources)):
+        parts.append(Note("\n".join(sees)))
     if blind:
         parts.append(Text("\n".join(["*Blind:*", *(f":see_no_evil: {plain(b)}" for b in blind)])))
     return Report(text + (f"; blind: {plain(blind[0])}" if blind else ""), tuple(parts))
@@ -69,6 +77,42 @@ def _replicas(service: Service, sources: Sources) -> str:
             short = " :warning:" if workload.ready < workload.desired else ""
             words.append(f"{prefix}{workload.ready} of {workload.desired} ready{short}")
     return ", ".join(words)
+
+
+# A replica in one of these does what is asked of it, or waits to be asked.
+_STATES = ("working", "saturated", "idle", "loading", "pending", "hung", "asleep", "dead", "crashed", "unclear")
+
+
+def _engines(service: Service, sources: Sources) -> list[str]:
+    """What the replicas do, by their own progress, and how many of them Prometheus has metrics of."""
+    asked = Later(lambda: reporting(sources, selector_of(sources, service)))
+    lines = []
+    try:
+        found = vllm_engine.observe(vllm_engine.Params(service=service.name), sources)
+        states = [f"{count} {state}" for state in _STATES if (count := getattr(found, state))]
+        lines += [f"Engines: {', '.join(states)}"] if states else []
+        lines += [f":see_no_evil: {plain(found.missing)}"] if found.missing else []
+    except SourceError as error:
+        lines.append(f":see_no_evil: what its engines do is not known: {plain(error)}")
+    try:
+        count = asked.get()
+        lines.append(f"Metrics of {count} replica{'' if count == 1 else 's'} in Prometheus")
+    except SourceError:
+        pass  # said once, below
+    return lines
+
+
+def _sees(context: Context, sources: Sources) -> Iterator[str]:
+    """What the bot works with, apart from the cluster and Prometheus."""
+    backlog = context.backlog()
+    if backlog is not None:
+        waiting = backlog.cards + backlog.edits + backlog.threads + backlog.whispers
+        yield f"Slack lacks {waiting} messages" if waiting else "Slack has everything"
+    if sources.gpus is None:
+        yield "GPU agents are not asked (VLLM_ONCALL_AGENT__TOKEN is not set): GPUs are known from dcgm-exporter alone"
+    if context.broken:
+        files = sorted({str(mistake.path) for mistake in context.broken})
+        yield f":warning: Not used: {plain(', '.join(files))}; `runbooks` says why"
 
 
 def _about(service: Service, views: Sequence[View]) -> Iterator[str]:
@@ -98,7 +142,24 @@ def _blind(sources: Sources, context: Context) -> Iterator[str]:
         sources.alerts.active()
     except SourceError as error:
         yield str(error)
+    yield from _without_agents(sources)
     backlog = context.backlog()
     if backlog is not None and backlog.trouble is not None:
         waiting = backlog.cards + backlog.threads
         yield f"{backlog.trouble} ({waiting} messages wait)"
+
+
+def _without_agents(sources: Sources) -> Iterator[str]:
+    if sources.gpus is None:
+        return  # nobody set them up, which is told as a note
+    try:
+        nodes = [node.name for node in sources.cluster.nodes() if node.gpus or node.gpu_product]
+    except SourceError:
+        return  # said already
+    asked = [(node, Later(partial(sources.gpus.snapshot, node))) for node in nodes]
+    for node, later in asked:
+        try:
+            if (found := later.get()).problem:
+                yield f"{node}: {found.problem}"
+        except SourceError as error:
+            yield f"{node}: {error}"

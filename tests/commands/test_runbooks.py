@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from bot.commands import runbooks
 from bot.commands.words import UsageError
+from bot.runbook.loading import Mistake
 from tests.stories import said
 
 
@@ -21,3 +24,10 @@ def test_one_runbook_with_its_questions_and_conclusions(bench):
 def test_a_wrong_name_gets_the_nearest(bench):
     with pytest.raises(UsageError, match="did you mean high_latency"):
         runbooks.run(["latency"], bench.context())
+
+
+def test_a_broken_file_is_named_with_its_mistakes_beside_those_in_use(bench):
+    broken = (Mistake(Path("/etc/runbooks/mine.yaml"), 4, 1, "matchh: is not a key that is known here"),)
+    shown = said(runbooks.run([], bench.context(broken=broken)))
+    assert "1 runbook; 1 not used" in shown and "high_latency High latency" in shown
+    assert "/etc/runbooks/mine.yaml:4:1: matchh" in shown

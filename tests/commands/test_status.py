@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from bot.announce.announcer import Backlog
@@ -5,7 +7,9 @@ from bot.commands import status
 from bot.commands.words import UsageError
 from bot.incidents.incident import Target
 from bot.ports import SourceError
+from bot.runbook.loading import Mistake
 from tests import stories as s
+from tests.fakes import FakeGpus, fake_sources
 
 
 def test_quiet_times(bench):
@@ -65,3 +69,25 @@ def test_frozen_changes_are_said(bench):
     with bench.store.write() as tx:
         tx.freeze(s.BOB, "release weekend", s.at(0))
     assert "Changes are frozen" in s.said(status.run([], bench.context()))
+
+
+def test_what_is_seen_of_the_replicas_is_counted(bench):
+    shown = s.said(status.run(["chat-70b"], bench.context()))
+    assert "Metrics of 1 replica in Prometheus" in shown
+
+
+def test_agents_that_are_not_asked_or_silent_are_said(bench):
+    assert "GPU agents are not asked" in s.said(status.run([], bench.context()))
+    agents = FakeGpus({})
+
+    def sources(at):
+        return fake_sources(cluster=bench.cluster, metrics=bench.metrics, fleet=s.FLEET, now=at, gpus=agents)
+
+    assert "gpu-01: GPU agent: runs on no node gpu-01" in s.said(status.run([], bench.context(sources=sources)))
+
+
+def test_slacks_backlog_and_broken_runbooks_are_told(bench):
+    broken = (Mistake(Path("/etc/runbooks/mine.yaml"), 4, 1, "x"),)
+    shown = s.said(status.run([], bench.context(backlog=lambda: Backlog(threads=3), broken=broken)))
+    assert "Slack lacks 3 messages" in shown and "Not used: /etc/runbooks/mine.yaml" in shown
+    assert "Slack has everything" in s.said(status.run([], bench.context(backlog=Backlog)))
