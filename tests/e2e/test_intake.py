@@ -53,7 +53,8 @@ def told_again(story: Scene, before: list[tuple[Any, ...]]) -> bool:
 def test_prometheus_frozen_until_its_alert_lapsed_and_fires_again(ground: Ground, tmp_path: Path) -> None:
     """Prometheus says with each alert how long it holds: four times its pace of repeating. Then Alertmanager resolves
     what nobody resolved; and after the thaw it fires again, with its old startsAt."""
-    longer_than_the_freeze = {"TIMING__HOLD_DOWN_SECONDS": "60"}  # as in production, where it is five minutes
+    # The hold-down longer than the freeze, as in production, where it is five minutes; and time for the queue of it.
+    longer_than_the_freeze = {"TIMING__HOLD_DOWN_SECONDS": "60", "REMEDIATION__SETTLE_SECONDS": "60"}
     with scene(ground, tmp_path, resend_seconds=5, environment=longer_than_the_freeze) as story:
         story.overload()
         story.alice.wait_message(CARD, seconds=40)
@@ -76,7 +77,7 @@ def test_prometheus_frozen_until_its_alert_lapsed_and_fires_again(ground: Ground
         story.alice.wait_message(CARD, seconds=30)
         assert len(story.cards()) == 1
         story.approve()
-        until(lambda: any(": Helped" in t for t in story.thread()), 60, "the outcome")
+        until(lambda: any(": Helped" in t for t in story.thread()), 100, "the outcome")
         story.nothing_twice_nothing_lost()
 
 
