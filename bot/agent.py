@@ -59,7 +59,7 @@ class Agent:
         return self._server.port
 
     def start(self) -> None:
-        if self._settings.token is None:
+        if not self._settings.token:
             _log.error("VLLM_ONCALL_AGENT__TOKEN is not set: every question is refused until it is")
         recovery_actions()  # read from a file: the first sweep has no time for it
         self._pods.start()
