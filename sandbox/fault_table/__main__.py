@@ -13,7 +13,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.fault_table import doctor, real_scene
 from sandbox.fault_table.ground import Ground
 from sandbox.fault_table.outcome import Outcome
-from sandbox.fault_table.rows import Row, RowFile, load
+from sandbox.fault_table.rows import FOLDER, Row, RowFile, load
 from sandbox.fault_table.scene import Scene
 from sandbox.fault_table.table import Table
 from sandbox.real_vllm import install as real_vllm
@@ -26,10 +26,11 @@ def main() -> int:
     parser.add_argument("--only", metavar="TEXT", help="rows whose name contains it")
     parser.add_argument("--real", choices=("yes", "no", "only"), default="yes", help="the rows on a real vLLM")
     parser.add_argument("--no-doctor", action="store_true", help="do not ask vllm-doctor")
+    parser.add_argument("--rows", type=Path, default=FOLDER, metavar="FOLDER", help="other rows than our own")
     parser.add_argument("--side-by-side", type=int, default=SIDE_BY_SIDE, metavar="N")
     options = parser.parse_args()
     begun = time.monotonic()
-    files = load()
+    files = load(options.rows)
     rows = [row for file in files for row in file.rows if options.only is None or options.only in row.name]
     light = [row for row in rows if row.server is None and options.real != "only"]
     heavy = [row for row in rows if row.server is not None and options.real != "no"]

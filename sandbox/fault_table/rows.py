@@ -116,12 +116,12 @@ class PodEvent(_Strict):
 
 
 class NodeState(_Strict):
-    """`ready` false: the kubelet says so; `unknown`: the node controller has lost it."""
+    """The kubelet's own word. A lost node ("Unknown") cannot be played: kwok's heartbeat brings it back at once."""
 
     node: int = 0
-    ready: Literal["false", "unknown"] = "unknown"
-    reason: str = "NodeStatusUnknown"
-    message: str = "Kubelet stopped posting node status."
+    ready: Literal["False", "True"] = "False"
+    reason: str
+    message: str
 
 
 class Sight(_Strict):
@@ -165,9 +165,10 @@ class Deed(_Strict):
     event: PodEvent | None = None
     node: NodeState | None = None
     cordon: int | None = None  # a node, by number
+    annotate: Mapping[str, str] | None = None  # the deployment itself
     log: tuple[str, ...] | None = None  # what the running container of the first pod has printed
     # to Prometheus
-    prometheus: Literal["stopped", "frozen"] | None = None
+    prometheus: Literal["stopped", "frozen", "new"] | None = None  # new: it remembers nothing from before
     relabel: tuple[Mapping[str, object], ...] | None = None  # metric_relabel_configs of all jobs
     # to a real server
     requests: Requests | None = None

@@ -227,8 +227,9 @@ class Scene:
     def _do_fleet(self, fault: FleetFault) -> None:
         fleet, name = self._fleet(), f"{self.namespace}-{len(self._fleet().state()['faults'])}"
         self._stack.callback(lambda: _quietly(lambda: fleet.clear_fault(name)))
-        pod = None if fault.match.pod is None else self.filled(fault.match.pod)
-        match = fault.match.model_copy(update={"namespace": self.namespace, "pod": pod})
+        own = {"namespace": self.namespace}
+        named = {key: self.filled(value) for key in ("pod", "node") if (value := getattr(fault.match, key)) is not None}
+        match = fault.match.model_copy(update={**own, **named})
         fleet.set_fault(name, match, fault.effect)
 
     def _do_gpu(self, fault: GpuFault) -> None:
@@ -278,6 +279,10 @@ class Scene:
     def _do_cordon(self, node: int) -> None:
         self.ground.cluster.set_schedulable(self.nodes[node], False)
 
+    def _do_annotate(self, annotations: Mapping[str, str]) -> None:
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{SERVICE}"
+        self.ground.control_plane.api.patch(path, {"metadata": {"annotations": dict(annotations)}})
+
     def _do_container(self, said: Container) -> None:
         kubelet = self.ground.control_plane.kubelet
         for pod in self.pods() if said.pod == "all" else [self.pod(said.pod)]:
@@ -318,11 +323,11 @@ class Scene:
         )
 
     def _do_prometheus(self, what: str) -> None:
-        """A Prometheus of the row's own that has scraped, and is then taken away."""
+        """A Prometheus of the row's own, which has scraped; it stays, or is taken away."""
         own = self._own_prometheus({})
         if what == "stopped":
             own.stop()
-        else:
+        elif what == "frozen":
             own.freeze()
 
     def _do_relabel(self, rules: tuple[Mapping[str, object], ...]) -> None:
