@@ -268,7 +268,7 @@ class FakeCluster:
         )
 
     def replace_pods(self, *, ready: bool = True) -> None:
-        """As if controllers, scheduler and kubelets had run: pods that were asked to go are gone, missing ones are there,
+        """As if controllers, scheduler and kubelets had run: pods asked to go are gone, missing ones are there,
         on the first node that has room; and, if `ready`, those that this made are ready."""
         self.pods = [pod for pod in self.pods if pod.deleted_at is None]
         for ref, workload in self.workloads.items():
