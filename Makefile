@@ -4,7 +4,7 @@ PYTHON ?= python3
 WORKERS ?= 3
 RUN = .venv/bin/python
 
-.PHONY: setup demo test faults faults-vllm bench lint
+.PHONY: setup demo test faults faults-vllm bench gpu-proof lint
 
 setup:
 	@$(PYTHON) -m sandbox.install
@@ -25,6 +25,11 @@ faults-vllm: setup
 
 bench: setup
 	@$(RUN) -m sandbox.bench $(ARGS)
+
+# On a machine with an NVIDIA GPU, as root: the GPU node agent beside nvidia-smi, and with a real Xid 31. Elsewhere it
+# says that nothing was proved, and exits with 77.
+gpu-proof: setup
+	@$(RUN) -m sandbox.gpu_proof $(ARGS)
 
 lint: setup
 	@$(RUN) -m ruff check .

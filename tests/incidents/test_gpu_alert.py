@@ -1,9 +1,11 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
-from bot.gpu_readings import GpuEvent, Holder
+from bot.gpu_readings import EventPage, GpuEvent, Holder
 from bot.incidents.gpu_alert import alert_of
 from bot.runbook.schema import Severity
 
@@ -74,3 +76,13 @@ def test_hearing_it_twice_is_hearing_it_once():
     assert (alert(EVENT).fingerprint, alert(EVENT).starts_at) == (alert(again).fingerprint, alert(again).starts_at)
     assert alert(EVENT).fingerprint != alert(replace(EVENT, id="r-2")).fingerprint
     assert alert(EVENT).fingerprint != alert(EVENT, "gpu-04").fingerprint
+
+
+def test_what_a_real_agent_told_of_a_real_xid_makes_an_alert():
+    recorded = (Path(__file__).parents[1] / "payloads" / "agent-h100-x2-events.json").read_text()
+    first, second, third = (alert(event) for event in TypeAdapter(EventPage).validate_json(recorded).events)
+    assert first.name == "GpuXid"
+    assert (first.labels["xid"], first.labels["xid_class"]) == ("31", "application")
+    assert first.annotations["description"].startswith("python3 (612): channel 0x0000000a, intr 00000000. MMU Fault")
+    assert first.labels["gpu"] == "GPU-671333f5-4a3b-a6d1-a82a-214bc8e82c83"
+    assert len({first.starts_at, second.starts_at, third.starts_at}) == 3
