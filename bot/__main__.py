@@ -54,6 +54,13 @@ def run() -> None:
     os._exit(0)
 
 
+@cli.command()
+def agent() -> None:
+    """Run the GPU node agent (NVML and the kernel's log, read-only), until SIGTERM."""
+    # A program of its own: what it loads (gRPC, NVML) the bot does not need, and the other way round.
+    os.execv(sys.executable, [sys.executable, "-m", "bot.agent"])
+
+
 @cli.command("check")
 def check_runbooks(
     folders: Annotated[list[Path] | None, typer.Argument(help="Runbook folders; ours alone if none is given.")] = None,

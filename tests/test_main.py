@@ -159,6 +159,13 @@ def test_the_audit_chain_is_verified(environment):
     assert "no audit entries" in typed("audit").stdout
 
 
+def test_the_agent_is_the_same_program_and_says_what_it_lacks():
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_ONCALL_")}
+    argv = [sys.executable, "-m", "bot", "agent"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode != 0 and "node" in (done.stderr + done.stdout).lower()
+
+
 def test_it_is_a_module_and_says_so_at_once():
     done = subprocess.run([sys.executable, "-m", "bot", "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "vllm-oncall" in done.stdout
