@@ -143,11 +143,12 @@ def connect(settings: Settings) -> Outside:
 
 
 def _gpu_agents(access: AgentAccess, cluster: KubernetesReader) -> GpuAgents | None:
-    if access.token is None:
+    token = _shown(access.token)
+    if not token:  # an empty string in a Secret means "not set", too
         return None
     return GpuAgents(
         cluster,
-        token=access.token.get_secret_value(),
+        token=token,
         namespace=access.namespace,
         port=access.port,
         timeout_seconds=access.timeout_seconds,
