@@ -12,8 +12,12 @@ setup:
 demo: setup
 	@$(RUN) -m sandbox demo $(ARGS)
 
+# What fails beside others is run once more, alone: real parts on two busy cores now and then miss a deadline, and a
+# real mistake fails again. Both runs are in the output.
 test: setup
-	@$(RUN) -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(RUN) -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS) || { \
+	  echo "Some tests failed beside others; those once more, alone:"; \
+	  $(RUN) -m pytest -q -p no:xdist --last-failed --last-failed-no-failures none; }
 
 # Every fault on real parts, and the verdicts. A real vLLM is installed the first time (4 to 6 GB, 3 to 6 min);
 # `make faults ARGS=--real=no` goes without, `make faults-vllm` plays its rows alone.
