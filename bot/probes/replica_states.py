@@ -71,8 +71,8 @@ def replica_states(sources: Sources, service: Service, limit_seconds: float) -> 
         pods, missing = (), f"which replicas there should be is not known: {error}"
     engines = seen.engines({_key(pod): pod for pod in pods})
     answers = {_key(pod): Later(_health(sources, pod)) for pod in pods}
-    hung = {key for key, engine in engines.items() if engine.state is EngineState.HUNG}
-    paused = {_key(pod): Later(_paused(sources, pod)) for pod in pods if _key(pod) in hung}
+    still = [pod for pod in pods if _may_be_paused(pod, engines.get(_key(pod)))]
+    paused = {_key(pod): Later(_paused(sources, pod)) for pod in still}
     engines = {key: _unless_paused(engine, paused.get(key)) for key, engine in engines.items()}
     found = {_key(pod): _of_pod(pod, engines.get(_key(pod)), answers[_key(pod)], seen) for pod in pods}
     # Without the API server, what reports is all that is known.
@@ -98,6 +98,17 @@ def _health(sources: Sources, pod: ServingPod) -> Callable[[], int | str | None]
     return ask
 
 
+def _may_be_paused(pod: ServingPod, engine: EngineProgress | None) -> bool:
+    """One that has work and makes no step; or has none, and could be."""
+    if engine is None:
+        return False
+    return engine.state is EngineState.HUNG or (engine.state is EngineState.IDLE and _in_development_mode(pod))
+
+
+def _in_development_mode(pod: ServingPod) -> bool:
+    return pod.container.env.get("VLLM_SERVER_DEV_MODE", "0") != "0"
+
+
 def _paused(sources: Sources, pod: ServingPod) -> Callable[[], bool | None]:
     """None: it could not be asked, and may be. Only a server in development mode can be paused."""
 
@@ -106,15 +117,14 @@ def _paused(sources: Sources, pod: ServingPod) -> Callable[[], bool | None]:
             found = sources.engines.paused(pod.address) if pod.address is not None else None
         except SourceError:
             found = None
-        could = pod.container.env.get("VLLM_SERVER_DEV_MODE", "0") != "0"
-        return False if found is None and not could else found
+        return False if found is None and not _in_development_mode(pod) else found
 
     return ask
 
 
 def _unless_paused(engine: EngineProgress, paused: Later[bool | None] | None) -> EngineProgress:
     found = False if paused is None else paused.get()
-    if found is False:
+    if found is False or (found is None and engine.state is EngineState.IDLE):
         return engine
     state = EngineState.ASLEEP if found else EngineState.UNCLEAR
     why = "somebody has paused it" if found else "it makes no step; whether somebody paused it could not be asked"

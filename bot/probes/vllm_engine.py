@@ -4,23 +4,25 @@ From progress counters, not from /health, which stays 200 while an engine hangs.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from bot.ports import SourceError, Sources
-from bot.probes.asking import Later
+from bot.probes.asking import Later, whole
 from bot.probes.gateway import Gateway, gateway_of
 from bot.probes.naming import first, names
 from bot.probes.replica_states import Replica, Replicas, ReplicaState, replica_states
 from bot.probes.served import selector_of, service_of
+from bot.vllm import series
 
 # Of the window: two minutes of five. A step of a large model takes a second; compiling for a new shape, half a minute.
 _STILL_SHARE = 0.4
 _STILL_LEAST_SECONDS = 8.0  # a long prompt that is not chunked takes whole seconds, however short the window
 _NAMED = 3  # unclear ones whose reason is told
+_SLEPT_WINDOWS = 12  # an hour of windows of five minutes: how long ago they may have fallen asleep
 
 
 class Params(BaseModel):
@@ -54,6 +56,7 @@ class Reading:
     asleep_pod: str | None = None
     asleep_pods: str | None = None
     asleep_requests: int | None = None
+    asleep_cut_off: int | None = None  # requests that were under way when they fell asleep, and ended there
     asleep_how: str | None = None  # "asleep", or "paused"
     wake_path: str | None = None  # what a POST to it undoes
     dead_pod: str | None = None
@@ -74,7 +77,23 @@ def observe(params: Params, sources: Sources) -> Reading:
     if not found.all:
         why = found.missing or "it has no pods that run vLLM"
         return Reading(replicas=0 if found.missing is None else None, missing=why)
-    return _told(found, service.cold_start_seconds, _demand(arriving), sources.now)
+    told = _told(found, service.cold_start_seconds, _demand(arriving), sources.now)
+    asleep = [r for r in found.all if r.state is ReplicaState.ASLEEP]
+    return replace(told, asleep_cut_off=_cut_off(sources, selector_of(sources, service), asleep)) if asleep else told
+
+
+def _cut_off(sources: Sources, selector: str, asleep: Sequence[Replica]) -> int | None:
+    """vLLM ends what runs when it is told to sleep, and answers nothing more; its gauges then stand at 0. So what was
+    under way at that moment is all that is seen of those who ask."""
+    aborted = f'{series.FINISHED}{{{series.engines(selector)},finished_reason="abort"}}'
+    awake = f'{series.SLEEP_STATE}{{{series.engines(selector)},sleep_state="awake"}} == 1'
+    window = sources.window_seconds
+    looks_back = f"{round(_SLEPT_WINDOWS * window)}s:{max(1, round(window / 10))}s"
+    then = f"last_over_time(({aborted} and on (namespace, pod, engine) {awake})[{looks_back}])"
+    samples = whole(sources.metrics, f"sum by (namespace, pod) ({aborted}) - sum by (namespace, pod) ({then})").samples
+    names_of = {(r.namespace, r.name) for r in asleep}
+    found = [s.value for s in samples if (s.labels.get("namespace"), s.labels.get("pod")) in names_of]
+    return round(sum(found)) if found else None
 
 
 def _demand(asked: Later[Gateway]) -> float | None:

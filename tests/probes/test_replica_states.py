@@ -74,6 +74,13 @@ def test_what_somebody_paused_is_no_hang():
     assert (found.state, found.why) == (ReplicaState.ASLEEP, "somebody has paused it")
 
 
+def test_what_was_paused_while_it_had_nothing_to_do_is_not_idle():
+    development = {"env": {"VLLM_SERVER_DEV_MODE": "1"}}
+    assert only(paused(*one(engine="idle", container=development))).state is ReplicaState.ASLEEP
+    assert only(one(engine="idle", container=development)[0]).state is ReplicaState.IDLE
+    assert only(paused(*one(engine="idle"))).state is ReplicaState.IDLE, "it cannot be paused, and is not asked"
+
+
 def test_what_may_be_paused_and_cannot_be_asked_is_not_said_to_hang():
     sources, cluster = one(engine="hung", container={"env": {"VLLM_SERVER_DEV_MODE": "1"}})
     assert only(paused(sources, cluster, found=False)).state is ReplicaState.UNCLEAR

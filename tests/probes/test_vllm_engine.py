@@ -1,11 +1,11 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from bot.ports import ContainerState
+from bot.ports import Answer, ContainerState
 from bot.probes.vllm_engine import Params, observe
 from tests.fakes import NOT_ANSWERING, NOW, FakeEngine, FakeEngines
 from tests.probes.engines import show
-from tests.probes.fleets import world
+from tests.probes.fleets import by_pod, world
 
 
 def seen(**kinds):
@@ -46,6 +46,15 @@ def test_how_to_wake_it_depends_on_whether_it_sleeps_or_is_paused():
     engines = FakeEngines({f"{pod.ip}:8000": FakeEngine(paused=True) for pod in cluster.pods})
     found = ask(replace(sources, engines=engines))
     assert (found.asleep, found.hung, found.asleep_how, found.wake_path) == (1, 0, "paused", "resume")
+
+
+def test_what_was_cut_off_as_it_fell_asleep_tells_that_it_was_needed():
+    sources, cluster = seen(p0="asleep", p1="working")
+    known = sources.metrics.answers
+    sources.metrics.answers = {"last_over_time": Answer(()), **known}
+    assert ask(sources).asleep_cut_off is None, "it has never been seen awake"
+    sources.metrics.answers = {"last_over_time": by_pod(cluster, 4, 7), **known}
+    assert ask(sources).asleep_cut_off == 4, "what another replica aborted is not counted"
 
 
 def test_while_one_replica_is_unclear_it_is_not_known_that_none_hangs():
