@@ -1,6 +1,7 @@
 """`make faults`: every row of the fault table on real parts. Ends with 1 if a verdict is not the expected one."""
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--rows", type=Path, default=FOLDER, metavar="FOLDER", help="other rows than our own")
     parser.add_argument("--side-by-side", type=int, default=SIDE_BY_SIDE, metavar="N")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the parts are stopped
     begun = time.monotonic()
     files = load(options.rows)
     rows = [row for file in files for row in file.rows if options.only is None or options.only in row.name]

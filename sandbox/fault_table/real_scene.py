@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 import requests
@@ -24,8 +25,10 @@ from sandbox.real_vllm.server import VllmServer
 
 _PORT = 8000
 _COLD_START_SECONDS = 86_400.0  # readiness is what the process shows, not what kwok thinks
-_END_SECONDS = 90.0
+_END_SECONDS = 240.0  # of a start that fails, on a busy machine
 _NODE_SECONDS = 20.0
+_CALM_SECONDS = 12
+_CALM_WAIT_SECONDS = 90.0
 IMAGE = "vllm/vllm-openai-cpu:v0.32.0"
 
 
@@ -115,6 +118,7 @@ class RealServer:
             gpus=0,
             cold_start_seconds=_COLD_START_SECONDS,
             pinned_to=self.name,
+            env=self.wanted.env,
         )
 
     def _scheduled(self) -> dict[str, Any]:
@@ -150,6 +154,9 @@ class RealScene(Scene):
     def set_up(self) -> None:
         if not self.server.wanted.fails and not self.server.alive:
             raise NotShownError("the server has ended in a row before this one: order the rows so that it is the last")
+        # Nothing of the row before is left in a window.
+        steps = f'sum(rate(vllm:iteration_tokens_total_count{{namespace="{self.namespace}"}}[{_CALM_SECONDS}s]))'
+        self.prometheus.wait_for(steps, lambda found: not found or found[0].value == 0, _CALM_WAIT_SECONDS)
 
     def metrics_url(self) -> str:
         return f"{self.server.process.url}/metrics"
@@ -184,8 +191,11 @@ class RealScene(Scene):
         self.server.report_end()
 
 
+@dataclass(frozen=True)
 class _CpuDeployment(PinnedDeployment):
     """As one writes it for a node without GPUs."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def arguments(self) -> list[str]:
@@ -195,6 +205,7 @@ class _CpuDeployment(PinnedDeployment):
         made = super().manifests()
         (container,) = made[0]["spec"]["template"]["spec"]["containers"]
         container["resources"] = {"requests": {"cpu": "2", "memory": "4Gi"}}
+        container["env"] = [{"name": name, "value": value} for name, value in self.env.items()]
         return made
 
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +26,17 @@ _OFFLINE = {
     "VLLM_HOST_IP": "127.0.0.1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+# Engine and worker outlive an API process that was killed, and hold a gigabyte each. They are of its process group, and
+# this ends the group when the pipe is closed: by `stop`, or because whoever started it is gone, however that happened.
+_GUARD = """
+import os, signal, sys
+sys.stdin.buffer.read()
+try:
+    os.killpg(int(sys.argv[1]), signal.SIGKILL)
+except ProcessLookupError:
+    pass
+"""
 
 
 class VllmServer:
@@ -49,6 +62,7 @@ class VllmServer:
             env={**_OFFLINE, **(env or {})},
             stop_seconds=15,
         )
+        self._guard: subprocess.Popen[bytes] | None = None
 
     @property
     def log_lines(self) -> list[str]:
@@ -56,22 +70,28 @@ class VllmServer:
         return self.part.log.read_text(errors="replace").splitlines() if self.part.log.exists() else []
 
     def start(self) -> Self:
-        self.part.start()
+        self.launch()
+        self.part.wait_ready()
         return self
 
     def launch(self) -> None:
         """Without waiting for it: it may refuse its arguments, which is what is asked then."""
         self.part.launch()
+        self._guard = subprocess.Popen(
+            [sys.executable, "-c", _GUARD, str(self.part.pid)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C in the terminal is not for it
+        )
 
     def stop(self) -> None:
-        """Its children too, frozen ones first thawed: an orphan would hold 1 GB for good."""
+        """Its children too, frozen ones first thawed."""
         with suppress(PartError):
-            family = [*_descendants(self.part.pid)]
-            for pid in family:
+            for pid in _descendants(self.part.pid):
                 _send(pid, signal.SIGCONT)
             self.part.stop()
-            for pid in family:
-                _send(pid, signal.SIGKILL)
+        if self._guard is not None:
+            self._guard.communicate()  # closes its pipe, and waits until it has done its work
+            self._guard = None
 
     def wait_until_it_ends(self, seconds: float) -> int:
         """Its exit code. Raises subprocess.TimeoutExpired."""

@@ -66,6 +66,17 @@ def test_no_process_is_left_behind_not_even_a_frozen_one(server):
     eventually(lambda: state(worker) in ("gone", "Z"))
 
 
+def test_children_do_not_outlive_whoever_started_the_server(server):
+    """As when the whole run is killed: the pipe to the guard is closed, and the API process dies with its parent."""
+    worker = server._worker()
+    server.freeze_worker()
+    os.kill(server.part.pid, signal.SIGKILL)
+    eventually(lambda: not server.part.alive)
+    assert state(worker) == "T"
+    server._guard.stdin.close()
+    eventually(lambda: state(worker) in ("gone", "Z"))
+
+
 def test_a_killed_worker_is_gone_and_the_others_live(server):
     worker = server._worker()
     server.kill_worker()
