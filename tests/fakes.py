@@ -622,7 +622,7 @@ class FakeEngine:
     # Pages, one a question, the last again and again; or what is raised.
     pages: Sequence[tuple[Sample, ...] | SourceError | None] = ()
     tokens: tuple[int, ...] | SourceError | None = (1, 2, 3)
-    paused: bool = False
+    paused: bool | None = False  # None: the engine behind it did not say in time
 
 
 @dataclass

@@ -8,6 +8,7 @@ import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from http import HTTPStatus
 
 from bot.fleet import Service
 from bot.ports import ContainerState, SourceError, Sources
@@ -73,7 +74,7 @@ def replica_states(sources: Sources, service: Service, limit_seconds: float) -> 
     answers = {_key(pod): Later(_health(sources, pod)) for pod in pods}
     still = [pod for pod in pods if _may_be_paused(pod, engines.get(_key(pod)))]
     paused = {_key(pod): Later(_paused(sources, pod)) for pod in still}
-    engines = {key: _unless_paused(engine, paused.get(key)) for key, engine in engines.items()}
+    engines = {key: _unless_paused(e, paused.get(key), answers.get(key)) for key, e in engines.items()}
     found = {_key(pod): _of_pod(pod, engines.get(_key(pod)), answers[_key(pod)], seen) for pod in pods}
     # Without the API server, what reports is all that is known.
     others = {key: _of_engine(key, engine) for key, engine in engines.items() if key not in found and missing}
@@ -122,9 +123,14 @@ def _paused(sources: Sources, pod: ServingPod) -> Callable[[], bool | None]:
     return ask
 
 
-def _unless_paused(engine: EngineProgress, paused: Later[bool | None] | None) -> EngineProgress:
+def _unless_paused(
+    engine: EngineProgress, paused: Later[bool | None] | None, health: Later[int | str | None] | None
+) -> EngineProgress:
     found = False if paused is None else paused.get()
     if found is False or (found is None and engine.state is EngineState.IDLE):
+        return engine
+    # /health is answered by the API process alone; whether it is paused, only an engine that still listens can say.
+    if found is None and health is not None and health.get() == HTTPStatus.OK:
         return engine
     state = EngineState.ASLEEP if found else EngineState.UNCLEAR
     why = "somebody has paused it" if found else "it makes no step; whether somebody paused it could not be asked"

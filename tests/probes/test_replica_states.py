@@ -88,6 +88,12 @@ def test_what_may_be_paused_and_cannot_be_asked_is_not_said_to_hang():
     assert only(paused(sources, cluster, found=False)).state is ReplicaState.HUNG
 
 
+def test_an_engine_that_does_not_even_say_whether_it_is_paused_hangs():
+    sources, cluster = one(engine="hung", container={"env": {"VLLM_SERVER_DEV_MODE": "1"}})
+    silent = {f"{pod.ip}:8000": FakeEngine(paused=None) for pod in cluster.pods}
+    assert only(replace(sources, engines=FakeEngines(silent))).state is ReplicaState.HUNG
+
+
 def test_two_who_look_from_different_places_agree_that_it_is_dead():
     found = only(one(health=None, up=0.0, alive=300)[0])
     assert found.state is ReplicaState.DEAD

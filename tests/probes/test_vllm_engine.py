@@ -50,10 +50,10 @@ def test_how_to_wake_it_depends_on_whether_it_sleeps_or_is_paused():
 
 def test_what_was_cut_off_as_it_fell_asleep_tells_that_it_was_needed():
     sources, cluster = seen(p0="asleep", p1="working")
-    known = sources.metrics.answers
-    sources.metrics.answers = {"last_over_time": Answer(()), **known}
+    cut_off = 'finished_reason="abort"}) - sum by (namespace, pod)'
+    sources.metrics.answers[cut_off] = Answer(())
     assert ask(sources).asleep_cut_off is None, "it has never been seen awake"
-    sources.metrics.answers = {"last_over_time": by_pod(cluster, 4, 7), **known}
+    sources.metrics.answers[cut_off] = by_pod(cluster, 4, 7)
     assert ask(sources).asleep_cut_off == 4, "what another replica aborted is not counted"
 
 
