@@ -167,6 +167,7 @@ class RealScene(Scene):
             self.server.process.url,
             SERVICE,
             clients=wanted.clients,
+            per_second=wanted.per_second,
             prompt_tokens=wanted.prompt_tokens,
             output_tokens=wanted.output_tokens,
             every_seconds=wanted.every_seconds,

@@ -60,9 +60,10 @@ class Offer(_Strict):
 
 
 class Requests(_Strict):
-    """Clients of a real server: each sends the next request when it has its answer."""
+    """To a real server: from clients that each send the next when they have their answer, or so many a second."""
 
-    clients: Annotated[int, Field(ge=1)]
+    clients: Annotated[int, Field(ge=0)] = 0
+    per_second: Annotated[float, Field(ge=0)] = 0
     prompt_tokens: Annotated[int, Field(ge=1)]
     output_tokens: Annotated[int, Field(ge=1)]
     every_seconds: Annotated[float, Field(ge=0)] = 0

@@ -29,6 +29,7 @@ _NEVER = 86_400.0  # a cold start that no row waits for
 _POLL_SECONDS = 0.2
 _SETTLED_SECONDS = 60.0
 _SCRAPED_SECONDS = 45.0
+_SHOWN = 600  # characters of what is seen instead
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,8 @@ class Scene:
             if holds:
                 return
             if time.monotonic() > deadline:
-                raise NotShownError(f"after {sight.seconds:.0f} s {sight.model_dump(exclude_none=True)} shows {seen}")
+                wanted = sight.model_dump(exclude_defaults=True)
+                raise NotShownError(f"after {sight.seconds:.0f} s {wanted} shows {_end(seen)}")
             time.sleep(_POLL_SECONDS)
 
     def _looked(self, sight: Sight) -> tuple[bool, str]:
@@ -345,6 +347,10 @@ class Scene:
         if self.ground.fleet is None:
             raise LookupError("this ground has no fleet")
         return self.ground.fleet
+
+
+def _end(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"…{text[-_SHOWN:]}"
 
 
 def _quietly(undo: Callable[[], None]) -> None:

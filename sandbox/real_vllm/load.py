@@ -1,6 +1,7 @@
 """Offers requests to one vLLM server until it is stopped, in a process of its own.
 
-Closed: so many at once, each client sends the next when it has its answer. Prompts differ, so that no prefix is cached.
+Closed, with `clients`: each sends the next when it has its answer. Open, with `per_second`: they come, come what may.
+Prompts differ, so that no prefix is cached.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import random
 import string
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -17,6 +19,7 @@ from sandbox.part import Part
 
 _RETRY_SECONDS = 0.5
 _PATIENCE_SECONDS = 600
+_CROWD_LIMIT = 300  # no more wait at once: each holds a connection
 
 
 class Requests(Part):
@@ -28,18 +31,24 @@ class Requests(Part):
         url: str,
         model: str,
         *,
-        clients: int,
         prompt_tokens: int,
         output_tokens: int,
+        clients: int = 0,
         every_seconds: float = 0.0,
+        per_second: float = 0.0,
     ) -> None:
         """`every_seconds`: how long a client waits between an answer and its next request."""
         argv = [sys.executable, "-m", "sandbox.real_vllm.load", url, model]
-        numbers = {"clients": clients, "prompt-tokens": prompt_tokens, "output-tokens": output_tokens}
-        argv += [f"--{name}={value}" for name, value in numbers.items()]
+        numbers = {
+            "clients": clients,
+            "prompt-tokens": prompt_tokens,
+            "output-tokens": output_tokens,
+            "every-seconds": every_seconds,
+            "per-second": per_second,
+        }
         super().__init__(
             "requests",
-            [*argv, f"--every-seconds={every_seconds}"],
+            [*argv, *(f"--{name}={value}" for name, value in numbers.items())],
             log=folder / "requests.log",
             ready=lambda: True,
             cwd=Path(__file__).parents[2],
@@ -52,43 +61,62 @@ def prompt(tokens: int, source: random.Random) -> str:
     return "".join(source.choices(string.ascii_lowercase + " ", k=tokens))
 
 
-async def _client(
-    session: aiohttp.ClientSession, url: str, model: str, number: int, options: argparse.Namespace
-) -> None:
-    source = random.Random(number)
-    while True:
+@dataclass(frozen=True)
+class _Sender:
+    session: aiohttp.ClientSession
+    url: str
+    model: str
+    prompt_tokens: int
+    output_tokens: int
+
+    async def send(self, source: random.Random) -> None:
         body = {
-            "model": model,
-            "prompt": prompt(options.prompt_tokens, source),
-            "max_tokens": options.output_tokens,
+            "model": self.model,
+            "prompt": prompt(self.prompt_tokens, source),
+            "max_tokens": self.output_tokens,
             "ignore_eos": True,
-            "stream": True,
+            # Not streamed: on a small machine the API process would be busy with the pieces, and the engine idle.
         }
         try:
-            async with session.post(f"{url}/v1/completions", json=body) as answer:
-                async for _ in answer.content:
-                    pass
+            async with self.session.post(f"{self.url}/v1/completions", json=body) as answer:
+                await answer.read()
         except (aiohttp.ClientError, ConnectionError):
             await asyncio.sleep(_RETRY_SECONDS)  # it is gone, or not there yet
-        await asyncio.sleep(options.every_seconds * source.uniform(0.5, 1.5))
+
+    async def client(self, number: int, every_seconds: float) -> None:
+        source = random.Random(number)
+        while True:
+            await self.send(source)
+            await asyncio.sleep(every_seconds * source.uniform(0.5, 1.5))
+
+    async def crowd(self, per_second: float) -> None:
+        source = random.Random("crowd")
+        under_way: set[asyncio.Task[None]] = set()
+        while True:
+            if len(under_way) < _CROWD_LIMIT:
+                task = asyncio.create_task(self.send(source))
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+            await asyncio.sleep(source.expovariate(per_second))
 
 
 async def _offer(options: argparse.Namespace) -> None:
     timeout = aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
-        await asyncio.gather(
-            *(_client(session, options.url, options.model, number, options) for number in range(options.clients))
-        )
+        sender = _Sender(session, options.url, options.model, options.prompt_tokens, options.output_tokens)
+        crowd = [sender.crowd(options.per_second)] if options.per_second else []
+        await asyncio.gather(*crowd, *(sender.client(n, options.every_seconds) for n in range(options.clients)))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("model")
-    parser.add_argument("--clients", type=int, required=True)
+    parser.add_argument("--clients", type=int, default=0)
     parser.add_argument("--prompt-tokens", type=int, required=True)
     parser.add_argument("--output-tokens", type=int, required=True)
     parser.add_argument("--every-seconds", type=float, default=0.0)
+    parser.add_argument("--per-second", type=float, default=0.0)
     with suppress(KeyboardInterrupt):
         asyncio.run(_offer(parser.parse_args()))
     return 0

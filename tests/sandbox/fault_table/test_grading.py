@@ -61,3 +61,10 @@ def test_what_was_unknown_is_told():
 
 def test_a_rule_that_is_no_longer_there_is_a_wrong_row():
     assert graded({"hung": "ruled out"}, []).grade is Grade.WRONG
+
+
+def test_one_of_two_rules_may_be_expected():
+    one_of = {"killed|died": "confirmed"}
+    assert graded(one_of, [finding("killed", "ruled out"), finding("died", "confirmed")]).grade is Grade.RIGHT
+    assert graded(one_of, [finding("killed", "ruled out"), finding("died", "inconclusive")]).grade is Grade.INCONCLUSIVE
+    assert graded(one_of, [finding("killed", "ruled out"), finding("died", "ruled out")]).grade is Grade.WRONG
