@@ -73,7 +73,8 @@ class _Sender:
         body = {
             "model": self.model,
             "prompt": prompt(self.prompt_tokens, source),
-            "max_tokens": self.output_tokens,
+            # Clients of one length end in one step and begin in another, and the engine is idle in between.
+            "max_tokens": round(self.output_tokens * source.uniform(0.7, 1.3)),
             "ignore_eos": True,
             # Not streamed: on a small machine the API process would be busy with the pieces, and the engine idle.
         }

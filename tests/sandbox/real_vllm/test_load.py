@@ -36,14 +36,22 @@ def server():
 
 def test_clients_send_the_next_request_when_they_have_their_answer(server, tmp_path):
     url = f"http://127.0.0.1:{server.server_address[1]}"
-    with Requests(tmp_path, url, "chat", clients=3, prompt_tokens=50, output_tokens=7):
+    with Requests(tmp_path, url, "chat", clients=3, prompt_tokens=50, output_tokens=100):
         assert server.enough.wait(20)
     path, body = server.received[0]
     assert path == "/v1/completions"
-    assert (body["model"], body["max_tokens"], len(body["prompt"])) == ("chat", 7, 50)
+    assert (body["model"], len(body["prompt"])) == ("chat", 50)
+    lengths = {body["max_tokens"] for _, body in server.received}
+    assert len(lengths) > 1 and all(70 <= length <= 130 for length in lengths)
     assert len({body["prompt"] for _, body in server.received}) == len(server.received), (
         "else the cache would serve them"
     )
+
+
+def test_a_crowd_does_not_wait_for_answers(server, tmp_path):
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    with Requests(tmp_path, url, "chat", per_second=200, prompt_tokens=10, output_tokens=10):
+        assert server.enough.wait(20)
 
 
 def test_a_prompt_has_a_letter_for_each_token():
