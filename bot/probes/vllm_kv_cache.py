@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from bot.ports import Sample, Sources
-from bot.probes.asking import Later, number, whole
+from bot.probes.asking import Later, number, recent, whole
 from bot.probes.served import selector_of, service_of, why_silent
 from bot.vllm import series
 
@@ -21,8 +21,9 @@ class Params(BaseModel):
 class Reading:
     """A full cache alone is no trouble: it is full because it is used. With preemptions and a queue it is."""
 
-    usage_ratio_max: float | None = None  # of the fullest replica
-    usage_ratio_mean: float | None = None
+    # Of the fullest replica, the highest of late: each request that is thrown out leaves room for a moment.
+    usage_ratio_max: float | None = None
+    usage_ratio_mean: float | None = None  # of all, now
     preemptions_per_minute: float | None = None  # events of all replicas, not requests
     capacity_tokens: int | None = None  # of all replicas
     missing: str | None = None
@@ -35,12 +36,13 @@ def observe(params: Params, sources: Sources) -> Reading:
         lambda: number(metrics, f"60 * sum(rate({series.PREEMPTIONS}{{{selector}}}[{sources.window}]))")
     )
     config = Later(lambda: whole(metrics, f"{series.CACHE_CONFIG}{{{series.engines(selector)}}}"))
+    peaks = Later(lambda: whole(metrics, f"max({series.kv_cache_peak(selector, recent(sources))})"))
     # The fullest engine of a replica counts: one full rank of several is enough to preempt.
     usage = whole(metrics, f"max by (namespace, pod) ({series.kv_cache_usage(selector)})").samples
     if not usage:
         return Reading(missing=why_silent(metrics, selector))
     return Reading(
-        usage_ratio_max=max(s.value for s in usage),
+        usage_ratio_max=max(s.value for s in (*usage, *peaks.get().samples)),
         usage_ratio_mean=sum(s.value for s in usage) / len(usage),
         preemptions_per_minute=preemptions.get(),
         capacity_tokens=_capacity(config.get().samples),

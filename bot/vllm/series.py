@@ -42,6 +42,12 @@ def kv_cache_usage(selector: str) -> str:
     return " or ".join(f"{name}{{{engines(selector)}}}" for name in _KV_CACHE_USAGE)
 
 
+def kv_cache_peak(selector: str, span: str) -> str:
+    """The highest of late, of engines that report now."""
+    found = [f"{name}{{{engines(selector)}}}" for name in _KV_CACHE_USAGE]
+    return " or ".join(f"(max_over_time({usage}[{span}]) and {usage})" for usage in found)
+
+
 def histogram_rate(name: str, selector: str, window: str) -> str:
     """Bucket rates by `le`, for a quantile. TPOT is looked for under its older name, too."""
     names = _TPOT if name == TPOT else (name,)

@@ -24,6 +24,12 @@ def test_the_fullest_replica_and_all_of_them():
     assert found.capacity_tokens == 705000
 
 
+def test_a_cache_that_was_full_a_moment_ago_is_full():
+    found = ask({"max_over_time(vllm:kv_cache_usage": 0.98}, usage=(0.79, 0.5, 0.6))
+    assert found.usage_ratio_max == 0.98
+    assert found.usage_ratio_mean == pytest.approx(0.63)
+
+
 def test_before_0_24_the_capacity_is_blocks_times_their_size():
     assert ask({"cache_config": config(num_gpu_blocks="64", block_size="32")}).capacity_tokens == 2048
 
