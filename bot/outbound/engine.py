@@ -128,7 +128,8 @@ class DbosEngine:
             return as_recorded(work(tx, *args))
 
         transaction = datasource.transaction(name=name, isolation_level="SERIALIZABLE" if sqlite else "READ COMMITTED")
-        return transaction(body)()
+        with self._store.in_turn():
+            return transaction(body)()
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

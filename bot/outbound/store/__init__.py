@@ -20,6 +20,7 @@ from bot.outbound.store.migrations import migrate
 from bot.outbound.store.remediation import RemediationRows
 from bot.outbound.store.requests import RequestRows
 from bot.outbound.store.rows import Clock
+from bot.outbound.store.turns import Turns
 from bot.ports import SourceError
 
 
@@ -49,6 +50,9 @@ class SqlStore:
         self.engines = engines
         self._clock = clock
         self._thread = threading.local()
+        self._turns = Turns()
+        # SQLite has one writer, whoever it is; on PostgreSQL a webhook does not wait for the leader.
+        self._intake_turns = self._turns if engines.writer.dialect.name == "sqlite" else nullcontext()
 
     @classmethod
     def open(cls, url: str, *, clock: Clock = lambda: datetime.now(UTC)) -> Self:
@@ -94,7 +98,8 @@ class SqlStore:
             raise RuntimeError("this thread has a writing transaction open: hand its tx on instead of opening another")
         self._thread.writes = True
         try:
-            yield
+            with self._turns:
+                yield
         finally:
             self._thread.writes = False
 
@@ -103,15 +108,19 @@ class SqlStore:
         with self.read() as tx:
             return tx.depths()
 
+    def in_turn(self) -> AbstractContextManager[object]:
+        """Around a transaction on our writer that somebody else (the engine) begins and ends."""
+        return self._only_one()
+
     def joined(self, connection: sa.Connection) -> SqlTx:
-        """The subjects on a transaction that somebody else (the engine) began on our writer, and will end."""
+        """The subjects on such a transaction."""
         lock_writers(connection)
         return SqlTx(connection, self._clock)
 
     def take_in_webhooks(self, webhooks: Sequence[TakenIn]) -> int:
         """Many webhooks in one commit, beside the other writers. Returns how many alerts were not repeats."""
         try:
-            with self.engines.writer.begin() as connection:
+            with self._intake_turns, self.engines.writer.begin() as connection:
                 return SqlTx(connection, self._clock).take_in_webhooks(webhooks)
         except sa.exc.SQLAlchemyError as error:
             raise StoreError(error, self.where) from error

@@ -37,7 +37,7 @@ def open_engines(url: str) -> Engines:
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite":
         sqlite_file(url).parent.mkdir(parents=True, exist_ok=True)
-        # One connection: writers queue here, fairly and without polling, instead of at the file's lock.
+        # One connection: writers follow one another in this process (`turns`) instead of polling the file's lock.
         writer = _sqlite(url, "BEGIN IMMEDIATE", pool_size=1, max_overflow=0, pool_timeout=120)
         return Engines(writer, _sqlite(url, "BEGIN", read_only=True, pool_size=8, max_overflow=32))
     if parsed.get_backend_name() == "postgresql":

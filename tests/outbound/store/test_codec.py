@@ -15,15 +15,21 @@ from bot.remediation.proposal import DiffLine
 from bot.report import Button, Buttons, Code, Fields, Menu, Note, Report, Style, Text
 from bot.runbook.schema import Severity, Suggestion
 
-json_like = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
+
+def json_of(numbers: st.SearchStrategy) -> st.SearchStrategy:
+    return st.recursive(
+        st.none() | st.booleans() | st.integers() | numbers | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=8,
+    )
+
+
+json_like = json_of(st.floats(allow_nan=False))
+settings = json_of(st.floats(allow_nan=False, allow_infinity=False))  # of an action: nobody scales to infinity
 words = st.text(alphabet="abcdefgh_", min_size=1, max_size=8).filter(lambda w: w[0] != "_")
 st.register_type_strategy(WorkloadRef, st.builds(WorkloadRef, namespace=st.just("ml"), name=st.just("chat-70b")))
 st.register_type_strategy(
-    Suggestion, st.builds(Suggestion, action=words, with_=st.dictionaries(words, json_like, max_size=2), why=st.text())
+    Suggestion, st.builds(Suggestion, action=words, with_=st.dictionaries(words, settings, max_size=2), why=st.text())
 )
 aware = st.datetimes(timezones=st.just(UTC))
 observations = st.builds(
