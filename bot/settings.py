@@ -64,6 +64,7 @@ class TimingSettings(_Group):
     """Domain times; what each means stands at `incidents.incident.Timing`."""
 
     hold_down_seconds: Seconds = 300
+    episode_seconds: Seconds = 6 * 3600
     join_window_seconds: Seconds = 900
     verdict_grace_seconds: Seconds = 2
     verdict_limit_seconds: Seconds = 10

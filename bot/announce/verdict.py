@@ -9,9 +9,8 @@ from datetime import datetime
 from bot.announce.amounts import is_bad
 from bot.announce.readings import missing
 from bot.announce.view import View
-from bot.incidents.incident import IncidentState, Round, RoundReason
+from bot.incidents.incident import STORM_TITLE, IncidentState, Round, RoundReason
 from bot.incidents.judge import Finding, Verdict
-from bot.incidents.triage import STORM_TITLE
 from bot.remediation.proposal import Helped, ProposalState
 from bot.report import plain
 from bot.runbook.schema import Severity

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from bot.announce.outbox import AnnounceTx, Card
 from bot.fleet import Fleet, Service
 from bot.incidents.incident import AlertState, Incident, Round
-from bot.incidents.triage import STORM_TITLE
+from bot.incidents.owner import oncall, owner
 from bot.remediation.proposal import Approval, Manual, Proposal
 from bot.runbook.schema import Runbook
 
@@ -55,17 +55,3 @@ def load(tx: AnnounceTx, number: int, fleet: Fleet, runbooks: Mapping[str, Runbo
 def _is_aside(round: Round, incident: Incident) -> bool:
     asked_for = round.asked_by is not None and round.runbook != incident.runbook
     return round.as_of is not None or asked_for
-
-
-def owner(incident: Incident, fleet: Fleet) -> Service | None:
-    """The service itself, or the first of those that a node's alert hits."""
-    names = (incident.target.service, *incident.target.also)
-    return next((s for name in names if name and (s := fleet.service(name))), None)
-
-
-def oncall(incident: Incident, fleet: Fleet) -> str | None:
-    """A storm is nobody's service alone: the fleet's on-call, if there is one."""
-    if incident.title == STORM_TITLE and fleet.default_oncall is not None:
-        return fleet.default_oncall
-    service = owner(incident, fleet)
-    return service.oncall if service is not None and service.oncall else fleet.default_oncall

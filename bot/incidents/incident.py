@@ -14,6 +14,8 @@ from bot.incidents.judge import Finding, Observation
 from bot.report import Report
 from bot.runbook.schema import Severity
 
+STORM_TITLE = "Alert storm"
+
 
 class IncidentState(enum.Enum):
     OPEN = "open"
@@ -42,14 +44,14 @@ class Incident:
     target: Target
     runbook: str | None
     channel: str
-    opened_at: datetime  # when we heard
+    opened_at: datetime  # when we heard; anew when it seemed over and was not
     began_at: datetime  # earliest startsAt
     alert_names: tuple[str, ...] = ()
     resolved_at: datetime | None = None
     resolution: str | None = None  # "all alerts resolved", "resolved by @alice", what fixed it
     acked_by: str | None = None  # Slack user id
     acked_at: datetime | None = None
-    flaps: int = 0  # re-firings within the hold-down
+    flaps: int = 0  # re-firings that reopened it
     reminded: int = 0  # pushes for lack of an ack
 
     @property
@@ -115,9 +117,11 @@ class ThreadMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class IncidentAlert:
-    alert: Alert
+class Joined:
+    """Where an alert was put last, and its startsAt there: the same one means the same episode."""
+
     incident: int
+    starts_at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +172,8 @@ class IncidentTx(Protocol):
         """Counted by the database: it is asked for on every pass, for every open incident."""
         ...
 
-    def incident_of_fingerprint(self, fingerprint: str) -> int | None:
-        """The latest incident that this alert joined."""
+    def last_joined(self, fingerprint: str) -> Joined | None:
+        """The latest incident of this alert."""
         ...
 
     def save_round(self, round: Round) -> None: ...
@@ -212,7 +216,8 @@ class Store(Protocol):
 class Timing:
     """Domain times, from the settings."""
 
-    hold_down_seconds: float = 300  # re-firing within it reopens the same incident
+    hold_down_seconds: float = 300  # re-firing within it reopens the same incident, and calls nobody anew
+    episode_seconds: float = 6 * 3600  # so does, calling anew, an alert that comes back with its old startsAt
     join_window_seconds: float = 900  # alerts about one service within it are one incident
     verdict_grace_seconds: float = 2  # the card waits this long for the first verdict
     verdict_limit_seconds: float = 10  # then an inconclusive verdict is pushed

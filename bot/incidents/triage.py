@@ -2,9 +2,11 @@
 
 Several alerts about one service are one story (KV cache, queue and TTFT of one overload); one node's alert that hits
 several services is one incident; a storm over many services is gathered into one. An alert that fires again within
-the hold-down reopens its incident quietly, and is counted.
+the hold-down reopens its incident quietly, and is counted; one that comes back later with its old startsAt is the same
+episode, as Alertmanager sees it: that reopens it, too, and calls people anew.
 """
 
+import enum
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -14,6 +16,7 @@ from bot.audit import AuditEntry
 from bot.fleet import Fleet
 from bot.incidents.alert import Alert, AlertStatus, Delivery
 from bot.incidents.incident import (
+    STORM_TITLE,
     Incident,
     IncidentState,
     IncidentTx,
@@ -21,13 +24,15 @@ from bot.incidents.incident import (
     RoundReason,
     Store,
     Target,
+    ThreadMessage,
     Timing,
 )
+from bot.incidents.owner import oncall
 from bot.incidents.target import key_labels, resolve
 from bot.ports import ClusterReader
+from bot.report import Note, Report, Text, moment, plain
 from bot.runbook.schema import Runbook, Severity
 
-STORM_TITLE = "Alert storm"
 # After so many re-firings within the hold-down an incident stays open until its alerts have been quiet for that long.
 FLAPS_UNTIL_DAMPED = 2
 # One transaction takes so many: long enough to batch a storm, short enough that a click is not kept waiting.
@@ -92,12 +97,18 @@ def runbook_for(labels: Mapping[str, str], runbooks: Mapping[str, Runbook]) -> s
     return next((name for score, name in scored if score == best), None) if best else None
 
 
+class Reopening(enum.Enum):
+    FLAP = "within the hold-down"
+    # People took it for over: whoever had acknowledged it has gone back to sleep.
+    SAME_EPISODE = "after the hold-down, with its old startsAt"
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """Where a firing alert belongs: an incident that is there, or (None) a new one."""
 
     incident: Incident | None
-    reopens: bool = False
+    reopens: Reopening | None = None
 
 
 def place(
@@ -105,25 +116,34 @@ def place(
     target: Target,
     *,
     known: Incident | None,
+    known_start: str | None = None,
     open_incidents: Sequence[Incident],
     recently_resolved: Sequence[Incident],
     timing: Timing,
     now: datetime,
 ) -> Match:
-    """`known` is the incident this fingerprint joined last. Pure."""
+    """`known` is the incident this fingerprint joined last, `known_start` its startsAt there. Pure."""
     if known is not None and known.state is IncidentState.OPEN:
         return Match(known)
     held = now - timedelta(seconds=timing.hold_down_seconds)
-    if known is not None and known.resolved_at is not None and known.resolved_at >= held:
-        return Match(known, reopens=True)
+    if known is not None and _ended_since(known, held):
+        return Match(known, Reopening.FLAP)
     window = now - timedelta(seconds=timing.join_window_seconds)
     for incident in open_incidents:
         if incident.opened_at >= window and _same_story(alert, target, incident):
             return Match(incident)
     for incident in recently_resolved:
-        if incident.resolved_at is not None and incident.resolved_at >= held and _same_story(alert, target, incident):
-            return Match(incident, reopens=True)
+        if _ended_since(incident, held) and _same_story(alert, target, incident):
+            return Match(incident, Reopening.FLAP)
+    # Last: where a newer incident tells the story already, two open ones of one service would be worse.
+    episode = now - timedelta(seconds=timing.episode_seconds)
+    if known is not None and alert.starts_at == known_start and _ended_since(known, episode):
+        return Match(known, Reopening.SAME_EPISODE)
     return Match(None)
+
+
+def _ended_since(incident: Incident, moment: datetime) -> bool:
+    return incident.resolved_at is not None and incident.resolved_at >= moment
 
 
 def _same_story(alert: Alert, target: Target, incident: Incident) -> bool:
@@ -154,7 +174,8 @@ class _Desk:
         self._resolved_in: dict[int, None] = {}
 
     def take(self, alert: Alert, target: Target) -> None:
-        known = self._known(alert.fingerprint)
+        joined = self._tx.last_joined(alert.fingerprint)
+        known = self._known(joined.incident) if joined is not None else None
         if alert.status is AlertStatus.RESOLVED:
             if known is not None:  # else it was resolved before we ever heard of it
                 self._tx.join_alert(known.number, alert)
@@ -165,6 +186,7 @@ class _Desk:
             alert,
             target,
             known=known,
+            known_start=joined.starts_at if joined is not None else None,
             open_incidents=[i for i in self._incidents.values() if i.state is IncidentState.OPEN],
             recently_resolved=[i for i in self._incidents.values() if i.state is IncidentState.RESOLVED],
             timing=self._timing,
@@ -173,7 +195,7 @@ class _Desk:
         if match.incident is None:
             incident = self._storm(target) or self._opened(alert, target)
         else:
-            incident = self._reopened(match.incident) if match.reopens else match.incident
+            incident = self._reopened(match.incident, match.reopens, alert) if match.reopens else match.incident
         self._keep(self._joined(incident, alert, target))
         self._tx.join_alert(incident.number, alert)
 
@@ -190,14 +212,13 @@ class _Desk:
         for number in self._touched:
             self._tx.show(number)
 
-    def _known(self, fingerprint: str) -> Incident | None:
-        number = self._tx.incident_of_fingerprint(fingerprint)
-        if number is not None and number not in self._incidents:
+    def _known(self, number: int) -> Incident | None:
+        if number not in self._incidents:
             incident = self._tx.incident(number)
             if incident is None:
                 return None
             self._incidents[number] = incident
-        return self._incidents[number] if number is not None else None
+        return self._incidents[number]
 
     def _opened(self, alert: Alert, target: Target) -> Incident:
         service = self._fleet.service(target.service) if target.service else None
@@ -244,10 +265,27 @@ class _Desk:
             self._audit("incident.opened", storm, reason=f"alerts over {self._timing.storm_services} services in 60 s")
         return replace(storm, target=replace(storm.target, also=_with(storm.target.also, target.service)))
 
-    def _reopened(self, incident: Incident) -> Incident:
+    def _reopened(self, incident: Incident, how: Reopening, alert: Alert) -> Incident:
         again = replace(incident, state=IncidentState.OPEN, resolved_at=None, resolution=None, flaps=incident.flaps + 1)
-        self._audit("incident.reopened", again, flaps=again.flaps)
+        if how is Reopening.SAME_EPISODE:
+            again = replace(again, opened_at=self._now, acked_by=None, acked_at=None, reminded=0)
+            self._call_again(again, alert)
+            self._ask_round(again, RoundReason.START)
+        self._audit("incident.reopened", again, flaps=again.flaps, why=how.value)
         return again
+
+    def _call_again(self, incident: Incident, alert: Alert) -> None:
+        """In place of the thread's own word that it fires again, which calls nobody."""
+        whom = oncall(incident, self._fleet) if incident.severity is Severity.CRITICAL else None
+        name = plain(incident.target.service or incident.target.node or incident.title)
+        text = f"{name}: it was not over: {plain(alert.name)} fires again."
+        since = f" since {moment(start)}" if (start := started(alert)) else ""
+        parts = (
+            Text(f":rotating_light: {text}"),
+            Note(f"For Alertmanager it is the same alert{since}. {incident.id} is open again and is diagnosed anew."),
+        )
+        key = f"reopened:{incident.flaps}"
+        self._tx.say(ThreadMessage(incident.number, key, Report(text, parts), mention=whom))
 
     def _joined(self, incident: Incident, alert: Alert, target: Target) -> Incident:
         new_kind = alert.name not in incident.alert_names

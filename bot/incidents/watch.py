@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from bot.audit import AuditEntry
-from bot.fleet import Fleet, Service
+from bot.fleet import Fleet
 from bot.incidents.incident import (
     Incident,
     IncidentState,
@@ -15,6 +15,7 @@ from bot.incidents.incident import (
     ThreadMessage,
     Timing,
 )
+from bot.incidents.owner import owner
 from bot.incidents.triage import ask_round, when_all_resolved
 from bot.report import Report, mention, plain
 from bot.runbook.schema import Severity
@@ -74,7 +75,7 @@ class Watch:
 
     def _remind(self, tx: IncidentTx, incident: Incident, now: datetime) -> None:
         """First the on-call again, then the escalation contact (the on-call once more where none is declared)."""
-        service = self._owner(incident)
+        service = owner(incident, self._fleet)
         second = incident.reminded == 1
         whom = (service.escalation if second and service and service.escalation else None) or (
             service.oncall if service else None
@@ -86,14 +87,11 @@ class Watch:
         report = Report(text, ())
         if whom is not None:
             report = Report(f"{mention(whom)} {text} {ack}")
-        tx.say(ThreadMessage(incident.number, f"reminder:{incident.reminded + 1}", report, mention=whom))
+        key = f"reminder:{incident.flaps}:{incident.reminded + 1}"
+        tx.say(ThreadMessage(incident.number, key, report, mention=whom))
         tx.save_incident(replace(incident, reminded=incident.reminded + 1))
         action = "incident.escalated" if second else "incident.reminded"
         tx.audit(AuditEntry(now, "bot", action, incident.id, {"whom": whom}))
-
-    def _owner(self, incident: Incident) -> Service | None:
-        names = (incident.target.service, *incident.target.also)
-        return next((s for n in names if n and (s := self._fleet.service(n))), None)
 
 
 def _last_change(tx: IncidentTx, incident: Incident) -> datetime:

@@ -6,9 +6,8 @@ import pytest
 from bot.announce.card import LATE_SECONDS, lock_screen, render
 from bot.announce.outbox import Card
 from bot.announce.view import View
-from bot.incidents.incident import Target
+from bot.incidents.incident import STORM_TITLE, Target
 from bot.incidents.judge import Verdict
-from bot.incidents.triage import STORM_TITLE
 from bot.outbound.slack.blocks import message
 from bot.outbound.slack.limits import validate_message
 from bot.outbound.slack.mrkdwn import called

@@ -2,9 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from bot.announce.view import load, oncall, owner
+from bot.announce.view import load
 from bot.incidents.incident import Target
-from bot.incidents.triage import STORM_TITLE
 from bot.outbound.store import SqlStore
 from tests import stories as s
 
@@ -54,21 +53,6 @@ def test_looks_at_another_time_or_with_another_runbook_do_not_speak_for_the_inci
     assert view is not None
     assert [r.number for r in view.rounds] == [1]
     assert [r.number for r in view.asides] == [2, 3]
-
-
-def test_a_nodes_alert_is_its_first_services_and_an_unknown_one_is_the_fleets():
-    node = s.incident(target=Target(node="gpu-07", also=("code-7b", "chat-70b")))
-    assert owner(node, s.FLEET) == s.FLEET.services[1]
-    assert oncall(node, s.FLEET) == s.ONCALL
-    unknown = s.incident(target=Target(unresolved="?"))
-    assert (owner(unknown, s.FLEET), oncall(unknown, s.FLEET)) == (None, s.ALICE)
-    assert oncall(unknown, s.FLEET.model_copy(update={"default_oncall": None})) is None
-
-
-def test_a_storm_calls_the_fleets_on_call():
-    storm = s.incident(title=STORM_TITLE, target=Target(also=("code-7b", "chat-70b")))
-    assert oncall(storm, s.FLEET) == s.ALICE
-    assert oncall(storm, s.FLEET.model_copy(update={"default_oncall": None})) == s.ONCALL
 
 
 def test_what_people_call_it_is_the_service_else_the_node_else_the_alert():

@@ -1,10 +1,11 @@
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from bot.incidents.alert import AlertStatus
-from bot.incidents.incident import IncidentState, RoundReason, Timing
-from bot.incidents.triage import STORM_TITLE, Triage, runbook_for
+from bot.incidents.incident import STORM_TITLE, IncidentState, RoundReason, Timing
+from bot.incidents.triage import Triage, runbook_for
 from bot.runbook.schema import Runbook, Severity
 from tests.fakes import FakeCluster
 from tests.incidents.conftest import alert, at, make_fleet, resolved
@@ -121,11 +122,84 @@ def test_firing_again_within_the_hold_down_reopens_the_same_incident_and_is_coun
     assert (incident.state, incident.flaps, incident.resolved_at) == (IncidentState.OPEN, 1, None)
 
 
+def anew(firing, seconds):
+    """The same alert, for Alertmanager another episode."""
+    return replace(firing, starts_at=at(seconds).isoformat(), received_at=at(seconds))
+
+
+def calls(store):
+    with store.read() as tx:
+        return [(w.message.key, w.message.mention) for w in tx.waiting_messages(10)]
+
+
 def test_firing_again_after_the_hold_down_is_a_new_incident(desk):
     one = alert(service="chat-70b")
     desk.tell(one)
     desk.tell(resolved(one, 5), seconds=5)
-    assert len(desk.tell(alert(service="chat-70b", seconds=70), seconds=70)) == 2
+    assert len(desk.tell(anew(one, 70), seconds=70)) == 2
+
+
+def posted(store, **changes):
+    """Its card stands in Slack, and what happened to the incident meanwhile."""
+    with store.write() as tx:
+        tx.save_incident(replace(tx.incident(1), **changes))
+        tx.show(1)
+        tx.card_shown(1, "1.0", "digest", 0)
+
+
+ACKNOWLEDGED = {"acked_by": "U-ALICE", "acked_at": at(3), "reminded": 2}
+
+
+def test_the_same_episode_after_the_hold_down_reopens_the_incident_and_calls_anew(desk, store):
+    one = alert(service="chat-70b")
+    desk.tell(one)
+    posted(store, **ACKNOWLEDGED)
+    desk.tell(resolved(one, 5), seconds=5)
+    with store.write() as tx:
+        for done in tx.due_rounds(at(5)):
+            tx.save_round(replace(done, ended_at=at(6)))
+    (incident,) = desk.tell(one, seconds=3600)
+    assert (incident.state, incident.flaps, incident.resolved_at) == (IncidentState.OPEN, 1, None)
+    assert (incident.acked_by, incident.reminded, incident.opened_at) == (None, 0, at(3600))
+    assert incident.began_at == at(0)
+    assert calls(store) == [("reopened:1", "U-ALICE")]
+    assert [r.reason for r in desk.due(3600)] == [RoundReason.START]
+
+
+def test_a_warning_that_comes_back_calls_nobody(desk, store):
+    one = alert(service="chat-70b", severity="warning")
+    desk.tell(one)
+    posted(store)
+    desk.tell(resolved(one, 5), seconds=5)
+    desk.tell(one, seconds=3600)
+    assert calls(store) == [("reopened:1", None)]
+
+
+def test_a_flap_keeps_the_acknowledgment_and_calls_nobody(desk, store):
+    one = alert(service="chat-70b")
+    desk.tell(one)
+    posted(store, **ACKNOWLEDGED)
+    desk.tell(resolved(one, 5), seconds=5)
+    (incident,) = desk.tell(one, seconds=30)
+    assert (incident.acked_by, incident.opened_at) == ("U-ALICE", at(0))
+    assert calls(store) == []
+
+
+def test_what_comes_back_after_many_hours_is_a_new_incident_whatever_its_start(desk):
+    one = alert(service="chat-70b")
+    desk.tell(one)
+    desk.tell(resolved(one, 5), seconds=5)
+    assert len(desk.tell(one, seconds=TIMING.episode_seconds + 10)) == 2
+
+
+def test_the_same_episode_joins_the_newer_incident_that_tells_its_story(desk):
+    one, two = alert(service="chat-70b"), alert("VllmQueue", service="chat-70b")
+    desk.tell(one)
+    desk.tell(resolved(one, 5), seconds=5)
+    desk.tell(anew(two, 100), seconds=100)
+    old, new = desk.tell(one, seconds=110)
+    assert (old.state, new.state) == (IncidentState.RESOLVED, IncidentState.OPEN)
+    assert new.alert_names == ("VllmQueue", "VllmHighTTFT")
 
 
 def test_an_alert_that_flaps_keeps_one_incident_open(desk):

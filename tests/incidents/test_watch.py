@@ -69,7 +69,7 @@ def test_the_on_call_is_reminded_and_then_somebody_else_is_asked(watch, store):
     assert reminders(store) == []
     for seconds in (300, 301, 900, 901, 5000):
         watch.step(at(seconds))
-    assert reminders(store) == [("reminder:1", "U-ALICE"), ("reminder:2", "U-CAROL")]
+    assert reminders(store) == [("reminder:0:1", "U-ALICE"), ("reminder:0:2", "U-CAROL")]
 
 
 def test_an_acknowledged_incident_reminds_nobody(watch, store):

@@ -6,14 +6,14 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from bot.incidents.alert import Alert, AlertStatus
-from bot.incidents.incident import AlertState, AlertTally, Incident, IncidentState, Round
+from bot.incidents.incident import AlertState, AlertTally, Incident, IncidentState, Joined, Round
 from bot.outbound.store import tables
 from bot.outbound.store.rows import Rows, row_of
 
 # Put together once: it is asked for every alert of a storm.
 _joined = tables.incident_alert.c
 _LATEST = (
-    sa.select(_joined.incident)
+    sa.select(_joined.incident, _joined.starts_at)
     .where(_joined.fingerprint == sa.bindparam("fingerprint"))
     .order_by(_joined.incident.desc())
     .limit(1)
@@ -68,9 +68,9 @@ class IncidentRows(Rows):
         tally = sa.select(firing, sa.func.max(t.c.received_at)).where(t.c.incident == incident)
         return AlertTally(*self._connection.execute(tally).one())
 
-    def incident_of_fingerprint(self, fingerprint: str) -> int | None:
-        found: int | None = self._connection.execute(_LATEST, {"fingerprint": fingerprint}).scalar_one_or_none()
-        return found
+    def last_joined(self, fingerprint: str) -> Joined | None:
+        found = self._connection.execute(_LATEST, {"fingerprint": fingerprint}).one_or_none()
+        return None if found is None else Joined(*found)
 
     def save_round(self, round: Round) -> None:
         self._upsert(tables.round, row_of(round), ["incident", "number"])

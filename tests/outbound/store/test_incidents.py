@@ -3,7 +3,7 @@ from datetime import timedelta
 
 from bot.fleet import WorkloadRef
 from bot.incidents.alert import AlertStatus
-from bot.incidents.incident import AlertTally, IncidentState, Round, RoundReason, SignalReading, Target
+from bot.incidents.incident import AlertTally, IncidentState, Joined, Round, RoundReason, SignalReading, Target
 from bot.incidents.judge import Finding, Observation, Query, Verdict
 from bot.runbook.schema import Severity, Suggestion
 from tests.fixtures_store import NOW, an_alert, an_incident
@@ -92,8 +92,8 @@ def test_a_fingerprint_leads_to_the_latest_incident_it_joined(store):
         tx.join_alert(1, an_alert())
         tx.join_alert(2, an_alert())
     with store.read() as tx:
-        assert tx.incident_of_fingerprint(an_alert().fingerprint) == 2
-        assert tx.incident_of_fingerprint("never heard of") is None
+        assert tx.last_joined(an_alert().fingerprint) == Joined(2, an_alert().starts_at)
+        assert tx.last_joined("never heard of") is None
 
 
 def a_round(number=1, **changes):
