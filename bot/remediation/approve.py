@@ -172,7 +172,8 @@ class Approve:
         """It stays pending: somebody else may approve, or the reason may pass."""
         if checked.look.blocked != proposal.objections and checked.look.facts is not None:
             tx.save_proposal(replace(proposal, objections=checked.look.blocked))
-        return self._said(tx, proposal, reason, checked, now)
+        then = "It stays offered: approve it again once that works" if checked.look.unreadable is not None else None
+        return self._said(tx, proposal, reason, checked, now, then)
 
     def _closed(
         self,
@@ -188,15 +189,24 @@ class Approve:
             ask_round(tx, proposal, now)  # what may be done now?
         return self._said(tx, proposal, reason, checked, now)
 
-    def _said(self, tx: RemediationTx, proposal: Proposal, reason: str, checked: Checked, now: datetime) -> Decision:
+    def _said(
+        self,
+        tx: RemediationTx,
+        proposal: Proposal,
+        reason: str,
+        checked: Checked,
+        now: datetime,
+        then: str | None = None,
+    ) -> Decision:
         reason = reason.rstrip(".")
+        end = "Nothing was changed." if then is None else f"Nothing was changed. {then}."
         audit(tx, now, checked.user, "proposal.refused", proposal, reason=reason)
-        text = f":no_entry: *Refused*: {plain(proposal.button)}, pressed by {mention(checked.user)}: {reason}."
+        text = f":no_entry: *Refused*: {plain(proposal.button)}, pressed by {mention(checked.user)}: {reason}. {end}"
         # The same refusal is said once, however often the button is pressed.
         key = f"refused:{proposal.id}:{checked.user}:{crc32(reason.encode())}"
         tx.say(ThreadMessage(proposal.incident, key, Report(text, (Text(text),))))
         tx.show(proposal.incident)
-        return Decision(False, f"Not approved: {reason}.")
+        return Decision(False, f"Not approved: {reason}. {end}")
 
 
 def _acknowledge(tx: RemediationTx, proposal: Proposal, user: str, now: datetime) -> None:

@@ -103,6 +103,21 @@ def test_what_speaks_against_it_refuses_and_leaves_it_pending(stage, happens, re
     assert state(stage, proposal) is ProposalState.PENDING
 
 
+def test_who_is_refused_is_told_that_nothing_was_changed(stage):
+    assert stage.press(stage.scale_up(), MALLORY).text.endswith("Nothing was changed.")
+
+
+def test_a_cluster_that_does_not_answer_changes_nothing_and_the_same_press_goes_through_later(stage):
+    proposal = stage.scale_up()
+    stage.cluster.down = SLOW
+    refused = stage.press(proposal)
+    assert refused.text.endswith("Nothing was changed. It stays offered: approve it again once that works.")
+    (told,) = stage.said().values()
+    assert "Nothing was changed" in told
+    stage.cluster.down = None
+    assert stage.press(proposal).starts
+
+
 def test_a_new_objection_stands_on_the_proposal_from_then_on(stage):
     proposal = stage.scale_up()
     stage.change(paused=True)
