@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BOT = ROOT / "bot"
+TESTS = ROOT / "tests"
 
 # From the roof to the ground. A module may import from its own floor's package, and from below.
 FLOORS: tuple[tuple[str, ...], ...] = (
@@ -41,6 +42,24 @@ AT_THE_EDGE = {
     "dbos", "fastapi", "starlette", "uvicorn", "apscheduler", "requests", "urllib3", "matplotlib", "pydantic_settings",
     "grpc",
 }  # fmt: skip
+
+# Modules without a test of their own: they put real parts together, and what plays that is the test.
+PLAYED_WHOLE = {
+    "tests/sandbox/test_main.py": "tests/e2e/test_demo.py",  # parses arguments, and calls the demo
+    "tests/sandbox/test_demo.py": "tests/e2e/test_demo.py",
+    "tests/sandbox/test_stories.py": "tests/e2e/test_stories.py",
+    "tests/sandbox/test_world.py": "tests/e2e/test_*.py",  # all of them stand on it
+    "tests/sandbox/test_bot.py": "tests/e2e/test_*.py",
+    "tests/sandbox/slack_rules/test_main.py": "tests/sandbox/slack_rules/test_part.py",  # a process of its own
+    "tests/sandbox/fault_table/test_main.py": "tests/faults/test_faults.py",
+    "tests/sandbox/fault_table/test_bot_side.py": "tests/faults/test_faults.py",
+    "tests/sandbox/fault_table/test_ground.py": "tests/faults/test_faults.py",
+    "tests/sandbox/fault_table/test_scene.py": "tests/faults/test_faults.py",
+    "tests/sandbox/fault_table/test_outcome.py": "tests/faults/test_faults.py",
+    "tests/sandbox/fault_table/test_real_scene.py": "Makefile",  # make faults-vllm: a real vLLM
+    "tests/sandbox/fault_table/test_doctor.py": "Makefile",  # make faults-vllm: beside vllm-doctor
+    "tests/sandbox/gpu_proof/test_fault.py": "Makefile",  # make gpu-proof: on a machine with an NVIDIA GPU
+}
 
 
 def modules() -> list[str]:
@@ -121,17 +140,15 @@ def test_the_bot_never_imports_the_sandbox(module):
     assert not [m for m in imports(module) if m.split(".")[0] in ("sandbox", "tests")]
 
 
-@pytest.mark.parametrize("module", modules())
+@pytest.mark.parametrize("module", [m for m in modules() if path_of(m).read_text().strip()])
 def test_every_module_says_why_it_exists(module):
-    if path_of(module).name == "__init__.py" and not path_of(module).read_text().strip():
-        pytest.skip("an empty package file")
     assert ast.get_docstring(ast.parse(path_of(module).read_text())), f"{module} has no docstring"
 
 
-def needs_a_mirror(module: str) -> bool:
+def needs_a_mirror(file: Path) -> bool:
     """Modules with behaviour. Values and Protocols alone have nothing to test."""
-    tree = ast.parse(path_of(module).read_text())
-    defined = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+    tree = ast.parse(file.read_text())
+    defined = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     protocols = {
         f
         for c in ast.walk(tree)
@@ -141,16 +158,29 @@ def needs_a_mirror(module: str) -> bool:
     return any(f not in protocols for f in defined)
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if needs_a_mirror(m) and m != "bot"])
-def test_every_module_has_its_mirrored_test(module):
-    relative = path_of(module).relative_to(BOT)
-    if relative.name == "__init__.py":
-        mirror = ROOT / "tests" / relative.parent
-        found = list(mirror.glob("test_*.py"))
-    else:
-        mirror = ROOT / "tests" / relative.parent / f"test_{relative.stem.strip('_')}.py"
-        found = [mirror] if mirror.exists() else []
-    assert found, f"{module} has no test at {mirror.relative_to(ROOT)}"
+def mirrors() -> list[str]:
+    """Where the tests of each module with behaviour belong: bot/x/y.py -> tests/x/test_y.py, and sandbox/ likewise."""
+    found = []
+    for top, tests in ((BOT, TESTS), (ROOT / "sandbox", TESTS / "sandbox")):
+        for file in sorted(top.rglob("*.py")):
+            if needs_a_mirror(file):
+                relative = file.relative_to(top)
+                name = "test_*.py" if file.name == "__init__.py" else f"test_{file.stem.strip('_')}.py"
+                found.append(str((tests / relative.parent / name).relative_to(ROOT)))
+    return found
+
+
+@pytest.mark.parametrize("mirror", mirrors())
+def test_every_module_has_its_mirrored_test(mirror):
+    there = any(ROOT.glob(mirror))
+    assert there or mirror in PLAYED_WHOLE, f"no {mirror}: write it, or say in PLAYED_WHOLE what plays the module"
+
+
+def test_what_is_only_played_whole_is_so_still():
+    """An exception that is none any more goes."""
+    for mirror, player in PLAYED_WHOLE.items():
+        assert mirror in mirrors() and not (ROOT / mirror).exists(), f"{mirror} needs no exception"
+        assert any(ROOT.glob(player)), f"{player} does not exist, so nothing plays {mirror}"
 
 
 @pytest.mark.parametrize("runbook", sorted((ROOT / "runbooks").glob("*.yaml")), ids=lambda p: p.stem)

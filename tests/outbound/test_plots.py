@@ -1,6 +1,10 @@
 import math
+import os
 import struct
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +12,7 @@ from bot.announce.graph import Graph, Mark
 from bot.outbound.plots import plot
 from tests.stories import START
 
+ROOT = Path(__file__).parents[2]
 POINTS = [(START + timedelta(seconds=15 * n), 0.3 + 0.05 * n) for n in range(60)]
 
 
@@ -50,6 +55,19 @@ def test_a_graph_is_twice_as_wide_as_high_and_large_enough_for_a_phone():
 )
 def test_whatever_the_signal_was_there_is_a_graph(changes: dict):
     assert size(drawn(**changes)) == (800, 400)
+
+
+def test_what_draws_is_loaded_without_pyplot_which_keeps_every_figure_and_without_a_home(tmp_path):
+    """Where the file system is read-only there is no home to keep a cache in."""
+    asked = "import sys; from bot.outbound.plots import load; load(); print('matplotlib.pyplot' in sys.modules)"
+    home = tmp_path / "home"
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "XDG_CONFIG_HOME": str(home)}
+    environment.pop("MPLCONFIGDIR", None)
+    told = subprocess.run(
+        [sys.executable, "-c", asked], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (told.stdout.strip(), told.stderr) == ("False", "")
+    assert not home.exists()
 
 
 def test_other_points_make_another_picture():
