@@ -18,6 +18,9 @@ ACTIVE = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"  # ratio; also on MIG slices
 # The exporter's own label changed its spelling in 2026; the others come from relabelling.
 _NODE_LABELS = ("Hostname", "hostname", "node", "kubernetes_node", "exported_node")
 
+_ALIKE = 0.1
+_MIXED = "the exporter does not say which pod holds which GPU, and others' GPUs on these nodes are not as busy"
+
 
 class Params(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -29,7 +32,7 @@ class Params(BaseModel):
 class Reading:
     """None where it is not exported: that is not zero."""
 
-    busy_ratio_mean: float | None = None
+    busy_ratio_mean: float | None = None  # None where others' GPUs are among them, and could be the busy or idle ones
     busy_ratio_min: float | None = None
     busy_ratio_max: float | None = None
     gpus: int | None = None  # that were measured
@@ -58,17 +61,26 @@ def observe(params: Params, sources: Sources) -> Reading:
     held = None if pods is None else sum(pod.gpus for pod in pods)
     if not found:
         return Reading(gpus_held=held, measured=False, missing=_why_silent(sources))
-    ratios = [sample.value for sample in found]
+    ratios = sorted(sample.value for sample in found)
+    mean = _mean(ratios, held)
     return Reading(
-        busy_ratio_mean=sum(ratios) / len(ratios),
-        busy_ratio_min=min(ratios),
-        busy_ratio_max=max(ratios),
+        busy_ratio_mean=mean,
+        busy_ratio_min=None if mean is None else ratios[0],
+        busy_ratio_max=None if mean is None else ratios[-1],
         gpus=len(ratios),
         measured=True,
         gpus_held=held,
         matched_by=matched,
-        missing=_unmeasured(len(ratios), held),
+        missing=_MIXED if mean is None else _unmeasured(len(ratios), held),
     )
+
+
+def _mean(ratios: Sequence[float], held: int | None) -> float | None:
+    """Of those that the pods hold. Where more were measured, the mean holds only if it hardly matters which."""
+    if held is None or not 0 < held < len(ratios):
+        return sum(ratios) / len(ratios)
+    least, most = sum(ratios[:held]) / held, sum(ratios[-held:]) / held
+    return sum(ratios) / len(ratios) if most - least <= _ALIKE else None
 
 
 def _busy(sources: Sources, matchers: Sequence[str]) -> tuple[Sample, ...]:

@@ -41,7 +41,7 @@ class Reading:
     disagreement: str | None = None  # where authorities differ about it
     xids: tuple[int, ...] | None = None  # all of them, oldest first
     count: int | None = None
-    last_minutes: float | None = None  # since the newest
+    last_minutes: float | None = None  # since the one that decides came last; not known of an exporter's
     where: str | None = None  # the GPU of the one that decides
     process: str | None = None  # "python3 (440)", as the kernel's log has it
     pods: tuple[str, ...] | None = None  # who held the GPU then
@@ -97,7 +97,6 @@ def _with(reading: Reading, found: Sequence[_Found], looked: Looked, now: dateti
     worst, ones = max(resolved, key=lambda pair: (pair[0].class_.rank, pair[1][-1].event.last_at))
     deciding = next((one for one in reversed(ones) if one.event.xid == worst.number), ones[-1])
     event, known = deciding.event, xid(worst.number)
-    dated = [one.event.last_at for one in found if one.source == AGENT]
     return replace(
         reading,
         seen=True,
@@ -109,11 +108,16 @@ def _with(reading: Reading, found: Sequence[_Found], looked: Looked, now: dateti
         disagreement=known.disagreement,
         xids=tuple(dict.fromkeys(one.event.xid for one in ordered if one.event.xid is not None)),
         count=sum(one.event.count for one in found),
-        last_minutes=(now - max(dated)).total_seconds() / 60 if dated else None,
+        last_minutes=_minutes_since(event, now) if deciding.source == AGENT else None,
         where=deciding.where,
         process=None if event.pid is None else f"{event.process or 'process'} ({event.pid})",
         pods=tuple(f"{h.namespace}/{h.pod}" for h in event.holders if h.pod) or None,
     )
+
+
+def _minutes_since(event: GpuEvent, now: datetime) -> float:
+    """No less than a second: clocks of two machines do not agree any better."""
+    return max(1.0, (now - event.last_at).total_seconds()) / 60
 
 
 def _resolution(ones: Sequence[_Found], looked: Looked) -> Resolution:

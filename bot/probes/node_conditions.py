@@ -60,7 +60,8 @@ def observe(params: Params, sources: Sources) -> Reading:
         return _told([node], None)
     service = service_of(sources, params.service or "")
     nodes_asked = Later(sources.cluster.nodes)
-    wanted = {pod.node for pod in pods_of(sources, service) if pod.node is not None}
+    # A node that is lost has its pods deleted after minutes, and nobody is there to end them.
+    wanted = {pod.node for pod in pods_of(sources, service, leaving=True) if pod.node is not None}
     if not wanted:
         return Reading(missing="its pods are on no node")
     nodes = [node for node in nodes_asked.get() if node.name in wanted]

@@ -82,6 +82,11 @@ class _Run:
     weight: int
 
     @property
+    def exit_code(self) -> int | None:
+        told = self.container.last_state if self.previous else self.container.state
+        return None if told is None else told.exit_code
+
+    @property
     def words(self) -> str:
         return f"{self.pod.name} (the run that ended)" if self.previous else self.pod.name
 
@@ -100,10 +105,14 @@ class _Log:
     def has(self, family: Family) -> bool | None:
         if self.run.weight == _SERVING and family not in _WHILE_SERVING:
             return False
-        return self.reading.has(family)
+        found = self.reading.has(family)
+        if found is False and family is Family.ARGUMENTS_REFUSED and self.run.exit_code == _REFUSED:
+            return None  # argparse ends so, and shells and Python without a script do
+        return found
 
 
 _CRASHED, _STARTING, _SERVING = range(3)
+_REFUSED = 2  # the exit code
 
 
 def observe(params: Params, sources: Sources) -> Reading:
@@ -153,6 +162,8 @@ def _told(logs: Sequence[_Log], *, complete: bool, missing: Sequence[str]) -> Re
     starting = next((log for log in logs if log.run.weight == _STARTING), None)
     reached = starting.reading.reached if starting is not None else None
     unclear = {f.value for log in logs for f in log.reading.unclear}
+    if any(log.run.exit_code == _REFUSED and log.has(Family.ARGUMENTS_REFUSED) is None for log in logs):
+        missing = [*missing, "a run ended with exit code 2, and its log names no argument"]
     reasons = [
         *missing,
         *([f"a log is cut off before it tells the phase: {', '.join(sorted(unclear))}"] if unclear else []),

@@ -16,6 +16,7 @@ from bot.vllm.crashes import Crash, Ending, endings
 
 _PULLING = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull")
 _CONFIGURED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_AGAIN = 2  # endings, each of a short life, that make a loop
 _EVENTS_OF = 16  # pods whose events are asked for
 
 
@@ -29,10 +30,10 @@ class Params(BaseModel):
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Of the pods that are there now, each with its last ending; exit code 0 counts as a crash. A pod that is being
-    deleted is no crash."""
+    deleted is no crash. All of it is about the container that runs vLLM, but for `helper…`, which are the others."""
 
     crashes: int | None = None  # pods that crashed lately
-    crashing_now: int | None = None  # in CrashLoopBackOff, or ended
+    crashing_now: int | None = None  # in CrashLoopBackOff, or ended, or it ended again and again and runs just now
     restarts: int | None = None  # of all containers, lately; at least so many
     oom_killed: int | None = None
     engine_died: int | None = None  # exit code 0
@@ -46,6 +47,9 @@ class Reading:
     image_pulls_failing: int | None = None
     cannot_start: int | None = None  # a Secret, ConfigMap or command that is not there
     init_failing: int | None = None
+    helpers_crashing: int | None = None  # pods of which a container beside vLLM's crashes or has ended
+    helper: str | None = None  # "log-shipper of chat-x2k: OOMKilled, exit code 137"
+    helper_oom_killed: int | None = None  # pods of which a container beside or before vLLM's ran out of host memory
     pod: str | None = None  # the one that crashed last
     node: str | None = None  # its node
     exit_code: int | None = None
@@ -54,7 +58,8 @@ class Reading:
     lived_seconds: float | None = None
     crashed_pods: str | None = None
     waiting: str | None = None  # what keeps others from starting
-    newest_revision_only: bool | None = None  # all that crashed, or cannot start, are of the newest revision
+    # All that crashed, or cannot start, are of the newest revision. Not known where others of that revision are ready.
+    newest_revision_only: bool | None = None
     one_node_only: bool | None = None  # all that crashed are on one node, though replicas are on several
     startup_budget_seconds: float | None = None  # until the probes give a start up
     startup_probe: bool | None = None
@@ -79,8 +84,10 @@ def observe(params: Params, sources: Sources) -> Reading:
     events, events_missing = _events(sources, pods)
     each = (_seen(pod, events.get(pod.name, ()), sources, params.within_seconds) for pod in pods)
     seen = [one for one in each if one is not None]
-    counts = _counts(seen, killers_known=events_missing is None)
+    counts = _counts(seen, params.within_seconds, killers_known=events_missing is None)
     budget_seconds, has_probe = _or_none(budget) or (None, None)
+    helpers = [one for pod in pods if (one := _helper(pod, sources, params.within_seconds)) is not None]
+    shared, unsure = _all_of(newest, _troubled(pods, seen), pods)
     return Reading(
         **counts,
         **_last(seen, sources),
@@ -88,12 +95,15 @@ def observe(params: Params, sources: Sources) -> Reading:
         image_pulls_failing=sum(_waits(pod, _PULLING) is not None for pod in pods),
         cannot_start=sum(_waits(pod, _CONFIGURED) is not None for pod in pods),
         init_failing=sum(_init_fails(pod) is not None for pod in pods),
+        helpers_crashing=sum(one.crashes for one in helpers),
+        helper=next((one.words for one in helpers if one.crashes), None) or next((h.words for h in helpers), None),
+        helper_oom_killed=sum(one.oom_killed for one in helpers),
         waiting=_waiting(pods),
-        newest_revision_only=_all_of(newest, _troubled(pods, seen)),
+        newest_revision_only=shared,
         one_node_only=_one_node(seen, pods),
         startup_budget_seconds=budget_seconds,
         startup_probe=has_probe,
-        missing=events_missing,
+        missing="; ".join(filter(None, (events_missing, unsure))) or None,
     )
 
 
@@ -134,12 +144,12 @@ def _seen(pod: Pod, events: Sequence[Event], sources: Sources, within_seconds: f
     return _Seen(pod, container, lately[0] if lately else None)
 
 
-def _counts(seen: Sequence[_Seen], *, killers_known: bool) -> dict[str, Any]:
+def _counts(seen: Sequence[_Seen], within_seconds: float, *, killers_known: bool) -> dict[str, Any]:
     """Without the kubelet's events a probe's kill looks like a death of its own."""
     crashed = [s.ending.crash for s in seen if s.ending is not None and s.ending.crash is not Crash.NODE_LOST]
     known: dict[str, Any] = {
         "crashes": len(crashed),
-        "crashing_now": sum(_crashing(s.container) for s in seen),
+        "crashing_now": sum(_crashing(s.container) or _again(s, within_seconds) for s in seen),
         "oom_killed": crashed.count(Crash.OOM_KILLED),
         "engine_died": crashed.count(Crash.ENGINE_DIED),
         "bad_arguments": crashed.count(Crash.BAD_ARGUMENTS),
@@ -157,6 +167,12 @@ def _counts(seen: Sequence[_Seen], *, killers_known: bool) -> dict[str, Any]:
 def _crashing(container: Container) -> bool:
     state = container.state
     return state is not None and (state.phase == "terminated" or state.reason == "CrashLoopBackOff")
+
+
+def _again(seen: _Seen, within_seconds: float) -> bool:
+    """It runs, and has ended more than once within the time: its lives are short, and counted."""
+    lived = seen.ending.lived_seconds if seen.ending is not None else None
+    return seen.container.restart_count >= _AGAIN and lived is not None and lived * _AGAIN <= within_seconds
 
 
 def _last(seen: Sequence[_Seen], sources: Sources) -> dict[str, Any]:
@@ -187,10 +203,44 @@ def _waits(pod: Pod, reasons: Sequence[str]) -> str | None:
 
 def _init_fails(pod: Pod) -> str | None:
     for container in pod.init_containers:
-        last = container.last_state
         if _crashing(container) and not _ended_well(container):
-            code = f" (exit code {last.exit_code})" if last is not None and last.exit_code is not None else ""
-            return f"{pod.name}: its init container {container.name} fails{code}"
+            ended = _ended(container)
+            return f"{pod.name}: its init container {container.name} fails" + (f" ({ended})" if ended else "")
+    return None
+
+
+def _ended(container: Container) -> str:
+    """How it ended the last time: "OOMKilled, exit code 137"."""
+    told = [s for s in (container.state, container.last_state) if s is not None and s.phase == "terminated"]
+    words = (
+        [told[0].reason or "", f"exit code {told[0].exit_code}" if told[0].exit_code is not None else ""]
+        if told
+        else []
+    )
+    return ", ".join(filter(None, words))
+
+
+@dataclass(frozen=True, slots=True)
+class _Helper:
+    words: str
+    crashes: bool  # else it only once did
+    oom_killed: bool
+
+
+def _helper(pod: Pod, sources: Sources, within_seconds: float) -> _Helper | None:
+    """The first of the pod's other containers that crashes, or ran out of memory lately."""
+    serving = serving_container(pod.containers)
+    beside = [c for c in pod.containers if c is not serving]
+    for container in (*beside, *pod.init_containers):
+        lately = [
+            ending
+            for ending in endings(container, ())
+            if ending.state.at is None or (sources.now - ending.state.at).total_seconds() <= within_seconds
+        ]
+        crashes = container in beside and _crashing(container)
+        oom_killed = any(ending.crash is Crash.OOM_KILLED for ending in lately)
+        if crashes or oom_killed:
+            return _Helper(f"{container.name} of {pod.name}: {_ended(container) or 'it waits'}", crashes, oom_killed)
     return None
 
 
@@ -222,9 +272,17 @@ def _troubled(pods: Sequence[Pod], seen: Sequence[_Seen]) -> list[Pod]:
     return [*stuck, *(s.pod for s in seen if s.ending is not None)]
 
 
-def _all_of(newest: "Later[set[str]]", troubled: Sequence[Pod]) -> bool | None:
+def _all_of(newest: "Later[set[str]]", troubled: Sequence[Pod], pods: Sequence[Pod]) -> tuple[bool | None, str | None]:
+    """And why it is not known, where that is worth a word."""
     sets = _or_none(newest)
-    return None if not sets or not troubled else all(pod.owner in sets for pod in troubled)
+    if not sets or not troubled:
+        return None, None
+    if any(pod.owner not in sets for pod in troubled):
+        return False, None
+    well = names(pod.name for pod in pods if pod.owner in sets and pod.ready and pod not in troubled)
+    if well:
+        return None, f"{well} of the same revision is ready, so that it may be something else"
+    return True, None
 
 
 def _one_node(seen: Sequence[_Seen], pods: Sequence[Pod]) -> bool | None:

@@ -27,6 +27,7 @@ class Reading:
     changed: str | None = None  # "image vllm-openai v0.31.0 → v0.32.0; --max-num-seqs 256 → 64"
     image_changed: bool | None = None
     arguments_changed: bool | None = None
+    restart_only: bool | None = None  # `kubectl rollout restart`, a label: what runs in the pods is the same
     first_revision: bool | None = None  # the workload was created by it: there is nothing to compare with
     went_back: bool | None = None  # to a template that had been there before
     missing: str | None = None
@@ -50,6 +51,7 @@ def _told(rollout: Rollout, began: datetime) -> Reading:
         changed=changes.text if changes else None,
         image_changed=changes.image if changes else None,
         arguments_changed=changes.arguments if changes else None,
+        restart_only=changes.restart if changes else None,
         first_revision=to is not None and to.number == 1,
         went_back=rollout.back,
         missing=None if changes else f"what changed cannot be told: {_why(rollout)}",

@@ -1,7 +1,8 @@
 """How many replicas are there, how many should there be, and what keeps the others from serving?"""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +14,8 @@ from bot.vllm.placement import gpus_of
 from bot.vllm.stuck import stuck_because
 
 _NAMED = 3  # pods named in a text; the rest is counted
+_SHORT_OF_GPUS = "Insufficient nvidia.com/gpu"  # a taint may have the resource's name, too
+_PATIENCE = 2  # times its usual start that a young replica is given to become ready
 
 
 class Params(BaseModel):
@@ -29,7 +32,13 @@ class Reading:
     ready: int | None = None
     updated: int | None = None
     rolling_out: bool | None = None
+    starting: int | None = None  # not ready yet, nothing is in their way, and they are no older than a start may take
+    lacking: int | None = None  # of the desired ones: neither ready nor starting
     pending_for_gpus: int | None = None
+    unscheduled: int | None = None  # no node takes them
+    unscheduled_why: str | None = None  # the scheduler's words
+    creation_refused: bool | None = None  # the API server refuses their pods: a quota, an admission rule
+    creation_refused_why: str | None = None
     not_ready: str | None = None  # "nobody", or "chat-x2k is Pending: 3 Insufficient nvidia.com/gpu"
     gpus_per_replica: int | None = None
     free_gpus: int | None = None  # in the whole cluster
@@ -54,12 +63,22 @@ def observe(params: Params, sources: Sources) -> Reading:
     pods = pods_asked.get()
     scaler, scaler_missing = _first(scalers)
     free, room, free_missing = _room(free_asked, room_asked)
+    desired, ready = sum(w.desired for w in found), sum(w.ready for w in found)
+    starting = sum(_starts(pod, sources.now, service.cold_start_seconds) for pod in pods)
+    unscheduled = [stuck_because(pod) for pod in pods if pod.node is None and pod.unschedulable is not None]
+    refused = _refused(found, len(pods), desired)
     return Reading(
-        desired=sum(w.desired for w in found),
-        ready=sum(w.ready for w in found),
+        desired=desired,
+        ready=ready,
+        starting=starting,
+        lacking=max(0, desired - ready - starting),
         updated=sum(w.updated for w in found),
         rolling_out=any(w.updated < w.desired or w.observed_generation < w.generation for w in found),
-        pending_for_gpus=sum("nvidia.com/gpu" in (pod.unschedulable or "") for pod in pods),
+        pending_for_gpus=sum(pod.node is None and _SHORT_OF_GPUS in (pod.unschedulable or "") for pod in pods),
+        unscheduled=len(unscheduled),
+        unscheduled_why=unscheduled[0] if unscheduled else None,
+        creation_refused=None if refused is None else refused != "",
+        creation_refused_why=refused or None,
         not_ready=_described([pod for pod in pods if not pod.ready]),
         gpus_per_replica=gpus_of(found[0].template) or None,
         free_gpus=free,
@@ -70,6 +89,27 @@ def observe(params: Params, sources: Sources) -> Reading:
         managed_by=next((w.managed_by for w in found if w.managed_by), "nobody that says so"),
         missing=scaler_missing or free_missing,
     )
+
+
+def _starts(pod: Pod, now: datetime, cold_start_seconds: float) -> bool:
+    """One that has ended once already does not count: what it will do is not known."""
+    if (
+        pod.ready
+        or stuck_because(pod)
+        or any(c.last_state is not None for c in (*pod.init_containers, *pod.containers))
+    ):
+        return False
+    return (now - pod.created_at).total_seconds() <= _PATIENCE * cold_start_seconds
+
+
+def _refused(workloads: Sequence[Workload], pods: int, desired: int) -> str | None:
+    """Why pods that should be there cannot be made; empty: they can. A StatefulSet does not say."""
+    if pods >= desired:
+        return ""
+    said = [words for w in workloads for failed, words in [w.conditions.get("ReplicaFailure", (False, ""))] if failed]
+    if said:
+        return said[0] or "its ReplicaSet says ReplicaFailure"
+    return "" if all(w.ref.kind == "Deployment" for w in workloads) else None
 
 
 def _workload(sources: Sources, ref: WorkloadRef) -> Callable[[], Workload | None]:

@@ -15,6 +15,8 @@ from bot.probes.rollouts import Rollout, last_rollout
 from bot.probes.served import selector_of, service_of
 from bot.vllm import series
 
+_CACHE_MATTERS = 0.2  # of the prompts' tokens
+
 
 class Params(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -29,7 +31,10 @@ class Reading:
     ttft_ratio: float | None = None
     tpot_ratio: float | None = None
     prefill_ratio: float | None = None
-    load_ratio: float | None = None  # requests that arrive at the whole service
+    load_ratio: float | None = None  # requests that arrive, per replica that serves
+    prompt_ratio: float | None = None  # tokens of a prompt, in the mean
+    # A new revision starts with an empty prefix cache, and its prefills take longer until that has filled.
+    cache_as_before: bool | None = None  # True, or not known
     ttft_before_seconds: float | None = None
     ttft_after_seconds: float | None = None
     tpot_before_seconds: float | None = None
@@ -50,6 +55,8 @@ def observe(params: Params, sources: Sources) -> Reading:
         tpot_ratio=_ratio(after.tpot, before.tpot),
         prefill_ratio=_ratio(after.prefill, before.prefill),
         load_ratio=_ratio(after.arriving, before.arriving),
+        prompt_ratio=_ratio(after.prompt, before.prompt),
+        cache_as_before=_as_before(after.cached.get(), before.cached.get()),
         ttft_before_seconds=before.ttft.get(),
         ttft_after_seconds=after.ttft.get(),
         tpot_before_seconds=before.tpot.get(),
@@ -66,14 +73,17 @@ class _Stretch:
             return Later(lambda: number(metrics, series.mean(name, pods, window)))
 
         self.ttft, self.tpot, self.prefill = mean(series.TTFT), mean(series.TPOT), mean(series.PREFILL_TIME)
+        self.prompt = mean(series.PROMPT_TOKENS)
+        self.cached = Later(lambda: number(metrics, series.cached_ratio(pods, window)))
         # vLLM does not count arrivals: what finishes, and what has come to wait or run in the meantime.
         engines = series.engines(everything)
         self.arriving = Later(
             lambda: number(
                 metrics,
-                f"sum(rate({series.FINISHED}{{{everything}}}[{window}]))"
+                f"(sum(rate({series.FINISHED}{{{engines}}}[{window}]))"
                 f" + sum(deriv({series.WAITING}{{{engines}}}[{window}]))"
-                f" + sum(deriv({series.RUNNING}{{{engines}}}[{window}]))",
+                f" + sum(deriv({series.RUNNING}{{{engines}}}[{window}])))"
+                f" / count({series.RUNNING}{{{engines}}})",
             )
         )
 
@@ -89,6 +99,11 @@ def _new_pods(rollout: Rollout) -> str:
 def _ratio(after: Later[float | None], before: Later[float | None]) -> float | None:
     now, then = after.get(), before.get()
     return now / then if now is not None and then is not None and then > 0 else None
+
+
+def _as_before(now: float | None, then: float | None) -> bool | None:
+    """Where the cache is not exported, it is not used."""
+    return True if not then or then < _CACHE_MATTERS or (now is not None and now >= then / 2) else None
 
 
 def _missing(before: _Stretch, after: _Stretch, began_at: datetime) -> str | None:

@@ -9,7 +9,7 @@ from bot.probes.asking import Later, whole
 from bot.vllm import placement, series
 from bot.vllm.arguments import Arguments, arguments_of, serving_container
 from bot.vllm.defaults import Effective, Gpu, Version, effective, gpu_of, version_of
-from bot.vllm.stuck import living
+from bot.vllm.stuck import ENDED, living
 
 
 def service_of(sources: Sources, name: str) -> Service:
@@ -96,10 +96,18 @@ class ServingPod:
         return f"{self.pod.ip}:{port}" if self.pod.ip else None
 
 
-def pods_of(sources: Sources, service: Service) -> tuple[Pod, ...]:
-    """All revisions; without those that are being deleted or have ended."""
+def pods_of(sources: Sources, service: Service, *, leaving: bool = False, ended: bool = False) -> tuple[Pod, ...]:
+    """All revisions; without those that are being deleted (`leaving`: with them) or have ended (`ended`)."""
     asked = [Later(_pods(sources, ref)) for ref in service.workloads]
-    return living(tuple(pod for later in asked for pod in later.get()))
+    pods = tuple(pod for later in asked for pod in later.get())
+    alive = {pod.uid or pod.name for pod in living(pods)}
+    return tuple(
+        pod
+        for pod in pods
+        if (pod.uid or pod.name) in alive
+        or (ended and pod.phase in ENDED)
+        or (leaving and pod.deleted_at is not None and pod.phase not in ENDED)
+    )
 
 
 def _pods(sources: Sources, ref: WorkloadRef) -> Callable[[], tuple[Pod, ...]]:

@@ -1,5 +1,6 @@
 """How full is the KV cache, and are requests thrown out of it?"""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ class Reading:
     usage_ratio_max: float | None = None
     usage_ratio_mean: float | None = None  # of all, now
     preemptions_per_minute: float | None = None  # events of all replicas, not requests
+    preemptions_per_request: float | None = None  # of those that finish; None where none does
     capacity_tokens: int | None = None  # of all replicas
     missing: str | None = None
 
@@ -32,10 +34,17 @@ class Reading:
 def observe(params: Params, sources: Sources) -> Reading:
     metrics = sources.metrics
     selector = selector_of(sources, service_of(sources, params.service))
-    preemptions = Later(
-        lambda: number(metrics, f"60 * sum(rate({series.PREEMPTIONS}{{{selector}}}[{sources.window}]))")
+    engines, window = series.engines(selector), sources.window
+    thrown_out = series.once(f"rate({series.PREEMPTIONS}{{{engines}}}[{window}])")
+    ended = series.once(f"rate({series.FINISHED}{{{engines}}}[{window}])", "finished_reason")
+    preemptions = Later(lambda: number(metrics, f"60 * sum({thrown_out})"))
+    share = Later(lambda: number(metrics, f"sum({thrown_out}) / sum({ended})"))
+    config = Later(
+        lambda: whole(
+            metrics,
+            series.once(f"{series.CACHE_CONFIG}{{{engines}}}", "kv_cache_size_tokens", "num_gpu_blocks", "block_size"),
+        )
     )
-    config = Later(lambda: whole(metrics, f"{series.CACHE_CONFIG}{{{series.engines(selector)}}}"))
     peaks = Later(lambda: whole(metrics, f"max({series.kv_cache_peak(selector, recent(sources))})"))
     # The fullest engine of a replica counts: one full rank of several is enough to preempt.
     usage = whole(metrics, f"max by (namespace, pod) ({series.kv_cache_usage(selector)})").samples
@@ -45,6 +54,7 @@ def observe(params: Params, sources: Sources) -> Reading:
         usage_ratio_max=max(s.value for s in (*usage, *peaks.get().samples)),
         usage_ratio_mean=sum(s.value for s in usage) / len(usage),
         preemptions_per_minute=preemptions.get(),
+        preemptions_per_request=None if (ratio := share.get()) is None or math.isinf(ratio) else ratio,
         capacity_tokens=_capacity(config.get().samples),
     )
 

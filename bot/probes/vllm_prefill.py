@@ -10,8 +10,13 @@ from bot.ports import SourceError, Sources
 from bot.probes.asking import Later, quantile
 from bot.probes.served import ServingPod, reporting, selector_of, service_of, serving_pods, why_silent
 from bot.vllm import series
+from bot.vllm.buckets import QuantileRange
 
 T = TypeVar("T")
+
+_NEARLY_ALL = 0.999
+_LONG_TOKENS = 1000.0
+_LONG_SECONDS = 0.5
 
 
 class Params(BaseModel):
@@ -28,6 +33,10 @@ class Reading:
     prefill_p99_high_seconds: float | None = None
     prompt_p99_low_tokens: float | None = None
     prompt_p99_high_tokens: float | None = None
+    # At least one in a hundred is longer than what one step may compute; where prompts are not chunked, than 1,000
+    # tokens. Not known where there are some, and fewer, or where the bucket's edges leave it open.
+    long_prompts: bool | None = None
+    long_prefills: bool | None = None  # of half a second and more; likewise
     chunked_prefill: bool | None = None  # None where replicas differ, or it cannot be seen
     max_num_batched_tokens: int | None = None
     missing: str | None = None
@@ -39,9 +48,13 @@ def observe(params: Params, sources: Sources) -> Reading:
     metrics, window = sources.metrics, sources.window
     selector = selector_of(sources, service)
     alive = Later(lambda: reporting(sources, selector))
-    seconds = Later(lambda: quantile(metrics, 0.99, series.histogram_rate(series.PREFILL_TIME, selector, window)))
-    tokens = quantile(metrics, 0.99, series.histogram_rate(series.PROMPT_TOKENS, selector, window))
-    took = seconds.get()
+
+    def asked(of: float, name: str) -> Later[QuantileRange | None]:
+        return Later(lambda: quantile(metrics, of, series.histogram_rate(name, selector, window)))
+
+    seconds, slowest = asked(0.99, series.PREFILL_TIME), asked(_NEARLY_ALL, series.PREFILL_TIME)
+    lengths, longest = asked(0.99, series.PROMPT_TOKENS), asked(_NEARLY_ALL, series.PROMPT_TOKENS)
+    tokens, took = lengths.get(), seconds.get()
     try:
         serving, missing = pods.get(), None
     except SourceError as error:
@@ -51,15 +64,28 @@ def observe(params: Params, sources: Sources) -> Reading:
         missing = why_silent(metrics, selector)
     elif took is None:
         missing = f"no request has finished within {window}"
+    chunked = _common(serving, lambda pod: pod.effective.chunked_prefill)
+    budget = _common(serving, lambda pod: pod.effective.max_num_batched_tokens)
+    limit = _LONG_TOKENS if chunked is False else budget if chunked else None
     return Reading(
         prefill_p99_low_seconds=took.low if took else None,
         prefill_p99_high_seconds=took.high if took else None,
         prompt_p99_low_tokens=tokens.low if tokens else None,
         prompt_p99_high_tokens=tokens.high if tokens else None,
-        chunked_prefill=_common(serving, lambda pod: pod.effective.chunked_prefill),
-        max_num_batched_tokens=_common(serving, lambda pod: pod.effective.max_num_batched_tokens),
+        long_prompts=_beyond(limit, tokens, longest.get()),
+        long_prefills=_beyond(_LONG_SECONDS, took, slowest.get()),
+        chunked_prefill=chunked,
+        max_num_batched_tokens=budget,
         missing=missing,
     )
+
+
+def _beyond(limit: float | None, p99: QuantileRange | None, most: QuantileRange | None) -> bool | None:
+    if limit is None or p99 is None or most is None:
+        return None
+    if p99.low >= limit:
+        return True
+    return False if most.high is not None and most.high <= limit else None
 
 
 def _common(pods: tuple[ServingPod, ...], field: Callable[[ServingPod], T | None]) -> T | None:

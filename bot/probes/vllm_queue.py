@@ -23,6 +23,7 @@ class Params(BaseModel):
 @dataclass(frozen=True, slots=True)
 class Reading:
     waiting: int | None = None
+    waiting_lately: int | None = None  # the most of the last third of the window
     running: int | None = None
     growth_per_minute: float | None = None  # of waiting, over the window
     replicas: int | None = None  # that export metrics
@@ -57,10 +58,14 @@ def observe(params: Params, sources: Sources) -> Reading:
             f"max by (namespace, pod, engine) (max_over_time({series.RUNNING}{{{engines}}}[{recent(sources)}]))",
         )
     )
-    running = Later(lambda: number(metrics, f"sum({series.RUNNING}{{{engines}}})"))
-    growth = Later(lambda: number(metrics, f"60 * sum(deriv({series.WAITING}{{{engines}}}[{window}]))"))
-    finished = Later(lambda: number(metrics, f"sum(rate({series.FINISHED}{{{selector}}}[{window}]))"))
-    waiting = _by_pod(whole(metrics, f"sum by (namespace, pod) ({series.WAITING}{{{engines}}})"))
+    running = Later(lambda: number(metrics, f"sum({series.once(f'{series.RUNNING}{{{engines}}}')})"))
+    growth = Later(
+        lambda: number(metrics, f"60 * sum({series.once(f'deriv({series.WAITING}{{{engines}}}[{window}])')})")
+    )
+    ended = series.once(f"rate({series.FINISHED}{{{engines}}}[{window}])", "finished_reason")
+    finished = Later(lambda: number(metrics, f"sum({ended})"))
+    lately = Later(lambda: number(metrics, f"max_over_time({_all_waiting(engines)}[{recent(sources)}:1s])"))
+    waiting = _by_pod(whole(metrics, f"sum by (namespace, pod) ({series.once(f'{series.WAITING}{{{engines}}}')})"))
     if not waiting:
         return Reading(missing=why_silent(metrics, selector))
     caps, missing = _caps(pods)
@@ -69,6 +74,7 @@ def observe(params: Params, sources: Sources) -> Reading:
     ran = running.get()
     return Reading(
         waiting=round(sum(waiting.values())),
+        waiting_lately=round(max(lately.get() or 0, sum(waiting.values()))),
         running=None if ran is None else round(ran),
         growth_per_minute=growth.get(),
         replicas=len(waiting),
@@ -82,6 +88,10 @@ def observe(params: Params, sources: Sources) -> Reading:
         replicas_to_add=_to_add(short, len(waiting), service, room),
         missing=missing,
     )
+
+
+def _all_waiting(engines: str) -> str:
+    return f"sum({series.once(f'{series.WAITING}{{{engines}}}')})"
 
 
 def _by_pod(answer: Answer) -> dict[Key, float]:

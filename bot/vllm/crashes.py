@@ -26,7 +26,7 @@ class Crash(enum.Enum):
     KILLED = "exit code 137: killed, not for memory"
     SEGMENTATION_FAULT = "exit code 139: segmentation fault"
     TERMINATED = "exit code 143: ended on request"
-    NODE_LOST = "its node was lost"
+    NODE_LOST = "its node was lost, or started anew"
     CANNOT_START = "it could not be started"
     OTHER = "ended"
 
@@ -45,6 +45,7 @@ _BY_REASON = {
     # Whatever the code: with one process of several killed, the first ends with 0.
     "OOMKilled": Crash.OOM_KILLED,
     "ContainerStatusUnknown": Crash.NODE_LOST,
+    "Unknown": Crash.NODE_LOST,  # found dead when the machine had come back, with 255
     "StartError": Crash.CANNOT_START,
     "ContainerCannotRun": Crash.CANNOT_START,
 }

@@ -10,6 +10,8 @@ from bot.ports import Container
 from bot.vllm.arguments import arguments_of
 
 _SHORT = 60
+_OTHER_WORDS = "command line written differently"
+_UNNOTICED = {_OTHER_WORDS, "pod's labels changed", "pod's annotations changed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,9 @@ class Differences:
     lines: tuple[str, ...]  # "image v0.31.0 → v0.32.0", "--max-num-seqs 256 → 64"
     image: bool
     arguments: bool
+    restart: bool = (
+        False  # nothing that its containers would notice: a label, an annotation, or the same words otherwise
+    )
 
     @property
     def text(self) -> str:
@@ -36,7 +41,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Differen
         image, arguments = image or bool(images), arguments or bool(options)
         lines += [*images, *options, *_rest(old[name], new[name])]
     lines += _outside(before, after)
-    return Differences(tuple(lines), image, arguments)
+    return Differences(tuple(lines), image, arguments, restart=set(lines) <= _UNNOTICED)
 
 
 def _containers(template: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -66,7 +71,7 @@ def _options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
     if was.model != now.model:
         lines.insert(0, f"model {was.model} → {now.model}")
-    return lines or ["command line written differently"]
+    return lines or [_OTHER_WORDS]
 
 
 def _value(value: str | None) -> str:

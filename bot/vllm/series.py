@@ -31,6 +31,8 @@ _KV_CACHE_USAGE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
 # Up to 0.10 there was only the second, which counts intervals between tokens, not requests.
 _TPOT = (TPOT, "vllm:time_per_output_token_seconds")
 
+_PREFIX_CACHE = ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total")
+
 # What Kubernetes puts behind a ReplicaSet's name, and the alphabet of pod-template hashes (no vowels: no words).
 _SUFFIX = "[a-z0-9]{5}"
 _SAFE = "[bcdfghjklmnpqrstvwxz2456789]"
@@ -61,9 +63,20 @@ def mean(name: str, selector: str, window: str) -> str:
     return f"sum({total}) / sum({count})"
 
 
+def cached_ratio(selector: str, window: str) -> str:
+    """Of the prompts' tokens, those that the prefix cache had. NaN while nothing was asked."""
+    hits, queries = (f"sum(rate({name}{{{engines(selector)}}}[{window}]))" for name in _PREFIX_CACHE)
+    return f"{hits} / {queries}"
+
+
 def engines(selector: str) -> str:
     """Only what an engine exports: a router or a proxy in the same pod has no `engine` label."""
     return f'{selector},engine!=""'
+
+
+def once(expression: str, *labels: str) -> str:
+    """Each engine's series once, though two jobs may scrape its page (a PodMonitor and a ServiceMonitor)."""
+    return f"max by ({', '.join(('namespace', 'pod', 'engine', *labels))}) ({expression})"
 
 
 def _either(names: Sequence[str], part: str, selector: str, window: str) -> str:

@@ -14,9 +14,12 @@ _HOPELESS = (
 )
 
 
+ENDED = ("Succeeded", "Failed")
+
+
 def living(pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
     """Those that serve, or may still: not the ones being deleted, nor evicted pods that stay behind as Failed."""
-    return tuple(p for p in pods if p.deleted_at is None and p.phase not in ("Succeeded", "Failed"))
+    return tuple(p for p in pods if p.deleted_at is None and p.phase not in ENDED)
 
 
 def stuck_because(pod: Pod) -> str | None:

@@ -55,7 +55,7 @@ QUEUE = {"id": "queue", "probe": "vllm_queue"}
 @pytest.fixture
 def busy():
     sources, cluster, ref = world()
-    sources.metrics.answers = {"by (namespace, pod) (vllm:num_requests_waiting": by_pod(cluster, 41, 50, 47)}
+    sources.metrics.answers = {"by (namespace, pod) (max by (namespace, pod, engine) (vllm:num_requests_waiting": by_pod(cluster, 41, 50, 47)}
     return sources, cluster, ref
 
 
@@ -101,7 +101,7 @@ def test_a_round_is_readings_and_a_verdict(busy, pool):
 
 def test_the_queries_are_kept_with_what_came_back(busy, pool):
     (observation,) = ask(runbook(QUEUE), busy[0], pool).observations
-    waiting = next(query for query in observation.queries if "by (namespace, pod) (vllm:num_requests_w" in query.promql)
+    waiting = next(query for query in observation.queries if "by (namespace, pod) (max by (namespace, pod, engine) (vllm:num_requests_w" in query.promql)
     assert waiting.value == "3 series" and waiting.link.startswith("http")
 
 
@@ -109,7 +109,7 @@ def test_two_steps_that_ask_the_same_ask_once_and_both_tell_of_it(busy, pool):
     sources, _, _ = busy
     found = ask(runbook(QUEUE, {**QUEUE, "id": "again"}), sources, pool)
     assert len(sources.metrics.asked) == len(set(sources.metrics.asked))
-    assert [len(o.queries) for o in found.observations] == [5, 5]
+    assert [len(o.queries) for o in found.observations] == [6, 6]
 
 
 def test_a_source_that_is_down_is_an_error_in_its_own_words_and_inconclusive(busy, pool):

@@ -73,3 +73,11 @@ def test_pods_without_gpus_lead_to_no_node():
 def test_prometheus_down_is_raised():
     with pytest.raises(SourceError):
         ask({"DCGM": NOT_ANSWERING})
+
+
+def test_where_others_gpus_may_be_the_idle_ones_no_mean_is_told():
+    found, _ = ask({'Hostname=~"gpu-01"': gpus(*[0.98] * 12, *[0.02] * 4)})  # 12 are held
+    assert (found.matched_by, found.gpus, found.gpus_held) == ("node", 16, 12)
+    assert found.busy_ratio_mean is None and "which pod holds which GPU" in found.missing
+    found, _ = ask({'Hostname=~"gpu-01"': gpus(*[0.98] * 12, *[0.95] * 4)})
+    assert found.busy_ratio_mean == pytest.approx(0.9725)  # whichever they are

@@ -66,7 +66,11 @@ def test_a_burst_that_goes_on_counts_by_its_last():
 def test_on_several_gpus_the_gravest_decides():
     found = ask(xid(79, index=1, minutes=50, seq=1), xid(31, index=0, minutes=1, seq=2))
     assert (found.xid, found.xid_class, found.where, found.xids) == (79, "reboot", SECOND, (79, 31))
-    assert (found.count, found.last_minutes) == (2, 1)
+    assert (found.count, found.last_minutes) == (2, 50), "of the one that is told"
+
+
+def test_one_that_came_this_moment_is_a_second_old():
+    assert ask(xid(31, minutes=-0.01)).last_minutes == pytest.approx(1 / 60)
 
 
 def test_an_xid_is_judged_with_its_companions_on_the_same_gpu():

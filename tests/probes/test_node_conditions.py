@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from bot.ports import SourceError
 from bot.probes.node_conditions import Params, observe
-from tests.fakes import NOT_ANSWERING
+from tests.fakes import NOT_ANSWERING, NOW
 from tests.probes.fleets import world
 
 
@@ -32,6 +32,14 @@ def test_a_node_that_the_controller_lost_is_not_ready_and_its_readiness_not_know
     cluster.add_node("gpu-01", ready=None)
     found = ask(sources)
     assert (found.ready, found.not_ready) == (None, 1)
+
+
+def test_a_lost_node_whose_pods_are_being_deleted_is_still_one_of_theirs():
+    sources, cluster, ref = world(replicas=1)
+    cluster.add_node("gpu-02", ready=None)
+    gone = cluster.add_pod(ref, node="gpu-02", ready=False)
+    cluster.pods[-1] = replace(gone, deleted_at=NOW)
+    assert (ask(sources).not_ready, ask(sources).not_ready_node) == (1, "gpu-02")
 
 
 def test_conditions_of_other_tools_are_told_as_they_are():

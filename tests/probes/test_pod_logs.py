@@ -68,6 +68,15 @@ def test_a_refused_argument_is_named():
     assert (found.arguments_refused, found.refused_argument) == (True, "--disable-log-requests")
 
 
+def test_exit_code_2_without_such_a_line_leaves_it_open():
+    sources, _ = logs(SERVES, previous="bash: line 3: syntax error near unexpected token", last_state=ended(2, "Error"))
+    found = ask(sources)
+    assert found.arguments_refused is None
+    assert "ended with exit code 2, and its log names no argument" in found.missing
+    sources, _ = logs(SERVES, previous="bash: line 3: syntax error near unexpected token", last_state=ended(1, "Error"))
+    assert ask(sources).arguments_refused is False
+
+
 def test_the_length_that_would_fit_is_told():
     found = ask(logs("", previous=TOO_LONG, last_state=ended(1, "Error"))[0])
     assert (found.kv_cache_too_small, found.fitting_max_model_len) == (True, 53728)

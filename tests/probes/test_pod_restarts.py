@@ -109,7 +109,40 @@ def test_an_init_container_that_fails_is_told_and_one_that_is_done_is_not():
     cluster.pods[1] = replace(cluster.pods[1], init_containers=(done,))
     found = ask(sources)
     assert found.init_failing == 1
-    assert "init container fetch fails (exit code 1)" in found.waiting
+    assert "init container fetch fails (Error, exit code 1)" in found.waiting
+
+
+def test_a_container_beside_vllms_that_crashes_is_told_apart():
+    sources, cluster, _ = world()
+    waits = ContainerState("waiting", "CrashLoopBackOff")
+    shipper = container("log-shipper", image="fluent-bit:3", state=waits, last_state=ended(137, "OOMKilled"), gpus=0)
+    cluster.pods[0] = replace(cluster.pods[0], containers=(shipper, *cluster.pods[0].containers))
+    found = ask(sources)
+    assert (found.crashes, found.crashing_now, found.oom_killed) == (0, 0, 0)
+    assert (found.helpers_crashing, found.helper_oom_killed) == (1, 1)
+    assert found.helper == f"log-shipper of {cluster.pods[0].name}: OOMKilled, exit code 137"
+
+
+def test_an_init_container_that_ran_out_of_memory_and_then_did_its_work_is_told_and_crashes_no_more():
+    sources, cluster, _ = world()
+    fetch = container("fetch", state=ended(0, "Completed"), last_state=ended(137, "OOMKilled"), gpus=0)
+    cluster.pods[0] = replace(cluster.pods[0], init_containers=(fetch,))
+    found = ask(sources)
+    assert (found.helpers_crashing, found.helper_oom_killed, found.init_failing) == (0, 1, 0)
+
+
+def test_one_that_ended_again_and_again_and_runs_just_now_is_in_a_loop():
+    sources, cluster, _ = crashed(ended(1, lived=20))
+    assert ask(sources).crashing_now == 0  # once is no loop
+    change(cluster, 0, restart_count=4)
+    assert ask(sources).crashing_now == 1
+    change(cluster, 0, last_state=ended(1, lived=5 * 86400))
+    assert ask(sources).crashing_now == 0  # the last life was days
+
+
+def test_what_ended_with_its_machine_is_no_crash():
+    assert ask(crashed(ended(255, "Unknown"), ended(255, "Unknown"))[0]).crashes == 0
+    assert ask(crashed(ended(255, "Error"))[0]).crashes == 1  # sys.exit(-1)
 
 
 def test_restarts_are_those_that_kube_state_metrics_counts_or_at_least_those_that_are_seen():
@@ -125,6 +158,9 @@ def test_whether_only_the_newest_revision_crashes():
     sources, cluster, ref = crashed(ended(1))
     assert ask(sources).newest_revision_only is None  # there is no other
     cluster.add_revision(ref)
+    found = ask(sources)  # the others of it are ready
+    assert found.newest_revision_only is None and "so that it may be something else" in found.missing
+    cluster.pods[1:] = [replace(pod, ready=False) for pod in cluster.pods[1:]]
     assert ask(sources).newest_revision_only is True
     older = cluster.history[ref][-1].replica_set
     cluster.pods[0] = replace(cluster.pods[0], owner=older)
@@ -132,9 +168,9 @@ def test_whether_only_the_newest_revision_crashes():
 
 
 def test_a_pod_of_the_newest_revision_that_cannot_start_counts_as_well():
-    sources, cluster, ref = world()
+    sources, cluster, ref = world(replicas=1)
     cluster.add_revision(ref)
-    change(cluster, 0, state=ContainerState("waiting", "ImagePullBackOff", "manifest unknown"))
+    change(cluster, 0, state=ContainerState("waiting", "ImagePullBackOff", "manifest unknown"), pod={"ready": False})
     assert ask(sources).newest_revision_only is True
     cluster.pods[0] = replace(cluster.pods[0], owner=cluster.history[ref][-1].replica_set)
     assert ask(sources).newest_revision_only is False

@@ -25,7 +25,7 @@ def test_what_changed_and_when(rolled):
     assert found.minutes_before_start == pytest.approx(10)
     assert found.changed == "image vllm-openai v0.31.0 → v0.32.0; --max-num-seqs 256 → 64"
     assert (found.image_changed, found.arguments_changed) == (True, True)
-    assert (found.first_revision, found.went_back) == (False, False)
+    assert (found.first_revision, found.went_back, found.restart_only) == (False, False, False)
     assert found.missing is None
 
 

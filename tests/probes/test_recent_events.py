@@ -1,8 +1,9 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from bot.ports import SourceError
+from bot.ports import ContainerState, SourceError
 from bot.probes.recent_events import Params, observe
 from tests.fakes import NOT_ANSWERING, NOW
 from tests.probes.fleets import world
@@ -73,3 +74,25 @@ def test_the_api_server_down_is_raised():
     cluster.down = NOT_ANSWERING
     with pytest.raises(SourceError):
         ask(sources)
+
+
+def test_a_volume_that_is_waited_for_now_is_told_from_one_that_came():
+    sources, cluster = happened(("Pod", "FailedMount", 'MountVolume.SetUp failed for volume "models"', {}))
+    assert ask(sources).mounts_failing == 0  # it runs
+    first = cluster.pods[0]
+    waits = replace(first.containers[0], state=ContainerState("waiting", "ContainerCreating"))
+    cluster.pods[0] = replace(first, phase="Pending", containers=(waits,))
+    found = ask(sources)
+    assert found.mounts_failing == 1 and 'volume "models"' in found.mounts_failing_why
+
+
+def test_the_event_of_a_pod_that_was_evicted_is_found_though_the_pod_has_ended():
+    sources, cluster = happened(("Pod", "Evicted", "The node was low on resource: ephemeral-storage.", {}))
+    cluster.pods[0] = replace(cluster.pods[0], phase="Failed")
+    found = ask(sources)
+    assert found.evictions == 1 and "ephemeral-storage" in found.eviction_why
+
+
+def test_an_eviction_that_was_called_off_is_none():
+    event = ("Pod", "TaintManagerEviction", "Cancelling deletion of Pod llm/chat-1", {"type": "Normal"})
+    assert ask(happened(event)[0]).evictions == 0

@@ -1,10 +1,11 @@
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from bot.ports import Autoscaler, ContainerState, SourceError
 from bot.probes.replicas import Params, observe
-from tests.fakes import NOT_ANSWERING, container
+from tests.fakes import NOT_ANSWERING, NOW, container
 from tests.probes.fleets import fleet_of, world
 
 
@@ -92,3 +93,49 @@ def test_the_api_server_down_is_raised():
     cluster.down = NOT_ANSWERING
     with pytest.raises(SourceError):
         ask(sources)
+
+
+def test_a_taint_of_the_resources_name_is_no_want_of_gpus():
+    sources, cluster, ref = world()
+    words = "0/4 nodes are available: 4 node(s) had untolerated taint {nvidia.com/gpu: present}."
+    pod = cluster.add_pod(ref, node=None, ready=False, unschedulable=words)
+    found = ask(sources)
+    assert (found.pending_for_gpus, found.unscheduled) == (0, 1)
+    assert found.unscheduled_why == f"{pod.name} is Pending: {words}"
+
+
+def test_a_young_replica_that_loads_is_on_its_way_and_an_old_one_is_lacking():
+    sources, cluster, ref = world()
+    cluster.workloads[ref] = replace(cluster.workloads[ref], desired=4, updated=4)
+    pod = cluster.add_pod(ref, ready=False)  # an hour old
+    assert (ask(sources).starting, ask(sources).lacking) == (0, 1)
+    cluster.pods[-1] = replace(pod, created_at=NOW - timedelta(minutes=2))
+    assert (ask(sources).starting, ask(sources).lacking) == (1, 0)
+
+
+@pytest.mark.parametrize("reason", ["CrashLoopBackOff", "ImagePullBackOff"])
+def test_one_that_cannot_start_is_not_on_its_way_however_young(reason):
+    sources, cluster, ref = world()
+    cluster.workloads[ref] = replace(cluster.workloads[ref], desired=4, updated=4)
+    pod = cluster.add_pod(
+        ref, ready=False, containers=[container(ready=False, state=ContainerState("waiting", reason))]
+    )
+    cluster.pods[-1] = replace(pod, created_at=NOW)
+    assert (ask(sources).starting, ask(sources).lacking) == (0, 1)
+
+
+def test_pods_that_the_api_server_refuses_are_told_by_the_workloads_own_word():
+    sources, cluster, ref = world()
+    said = {"ReplicaFailure": (True, 'pods "chat-x" is forbidden: exceeded quota: gpus')}
+    cluster.workloads[ref] = replace(cluster.workloads[ref], conditions=said)
+    assert ask(sources).creation_refused is False  # all are there: it is about the past
+    cluster.workloads[ref] = replace(cluster.workloads[ref], desired=4)
+    found = ask(sources)
+    assert found.creation_refused is True and "exceeded quota" in found.creation_refused_why
+
+
+def test_a_stateful_set_does_not_say_whether_its_pods_are_refused():
+    sources, cluster, ref = world(kind="StatefulSet")
+    assert ask(sources).creation_refused is False
+    cluster.workloads[ref] = replace(cluster.workloads[ref], desired=4)
+    assert ask(sources).creation_refused is None

@@ -51,3 +51,8 @@ def test_no_series_is_not_an_empty_cache():
 def test_prometheus_down_is_raised():
     with pytest.raises(SourceError):
         ask({"kv_cache_usage": NOT_ANSWERING}, usage=())
+
+
+def test_how_many_are_thrown_out_for_each_that_finishes():
+    assert ask({"preemptions": 3.0, "/ sum(max by": 0.75}).preemptions_per_request == 0.75
+    assert ask({"preemptions": 3.0, "/ sum(max by": float("inf")}).preemptions_per_request is None

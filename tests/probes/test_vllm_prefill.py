@@ -48,3 +48,22 @@ def test_silent_pods_and_idle_ones_are_told_apart():
     silent, idle = ask({**LONG, **UP}, alive=False), ask({})
     assert silent.prefill_p99_low_seconds is None and "export no" in silent.missing
     assert idle.prefill_p99_low_seconds is None and "no request has finished" in idle.missing
+
+
+def test_prompts_are_long_or_not_or_it_stays_open():
+    def long(args=("m", "--max-num-batched-tokens=8192"), **counts):
+        answers = {**LONG, "request_prompt_tokens_bucket": histogram(**counts)}
+        return ask(answers, args=args).long_prompts
+
+    assert long(le_5000=10, le_10000=20, le_20000=100, le_inf=100) is True
+    assert long(le_200=90, le_500=100, le_20000=100, le_inf=100) is False
+    assert long(le_5000=10, le_10000=100, le_inf=100) is None  # 8,192 lies within the bucket
+    rare = {"le_500": 995, "le_10000": 995, "le_20000": 1000, "le_inf": 1000}
+    assert long(**rare) is None  # one in two hundred
+    assert long(("m", "--no-enable-chunked-prefill"), le_500=90, le_1000=91, le_2000=100, le_inf=100) is True
+
+
+def test_prefills_of_half_a_second_are_long():
+    assert ask(LONG).long_prefills is True
+    short = histogram(le_0_3=90, le_0_5=100, le_inf=100)
+    assert ask({**LONG, "request_prefill_time_seconds_bucket": short}).long_prefills is False

@@ -7,7 +7,11 @@ from bot.probes.vllm_queue import Params, observe
 from tests.fakes import NOT_ANSWERING, NOW
 from tests.probes.fleets import UP, by_pod, world
 
-BUSY = {"deriv": 9.0, "rate(vllm:request_success": 9.5, "sum(vllm:num_requests_running": 768.0}
+BUSY = {
+    "deriv": 9.0,
+    "rate(vllm:request_success": 9.5,
+    "sum(max by (namespace, pod, engine) (vllm:num_requests_running": 768.0,
+}
 
 
 def ask(sources):
@@ -19,8 +23,9 @@ def busy():
     sources, cluster, ref = world()
     sources.metrics.answers = {
         **BUSY,
-        "by (namespace, pod) (vllm:num_requests_waiting": by_pod(cluster, 41, 50, 47),
+        "by (namespace, pod) (max by (namespace, pod, engine) (vllm:num_requests_waiting": by_pod(cluster, 41, 50, 47),
         "max_over_time": by_pod(cluster, 256, 256, 256, engine="0"),
+        "max_over_time(sum(": 150.0,
     }
     return sources, cluster, ref
 
@@ -34,6 +39,15 @@ def test_the_queue_by_replica(busy):
     assert found.missing is None
 
 
+def test_what_has_waited_of_late_is_known_though_nobody_waits_just_now(busy):
+    sources, cluster, _ = busy
+    sources.metrics.answers["by (namespace, pod) (max by (namespace, pod, engine) (vllm:num_requests_waiting"] = by_pod(
+        cluster, 0, 0, 0
+    )
+    found = ask(sources)
+    assert (found.waiting, found.waiting_lately) == (0, 150)
+
+
 def test_a_replica_below_its_cap_is_not_saturated(busy):
     sources, cluster, _ = busy
     sources.metrics.answers["max_over_time"] = by_pod(cluster, 256, 200, 256, engine="0")
@@ -44,7 +58,9 @@ def test_a_batch_of_which_some_have_just_ended_is_full_where_requests_wait(busy)
     sources, cluster, _ = busy
     sources.metrics.answers["max_over_time"] = by_pod(cluster, 256, 240, 256, engine="0")
     assert ask(sources).saturated_replicas == 3
-    sources.metrics.answers["by (namespace, pod) (vllm:num_requests_waiting"] = by_pod(cluster, 41, 0, 47)
+    sources.metrics.answers["by (namespace, pod) (max by (namespace, pod, engine) (vllm:num_requests_waiting"] = by_pod(
+        cluster, 41, 0, 47
+    )
     assert ask(sources).saturated_replicas == 2
 
 
@@ -64,7 +80,9 @@ def test_no_series_is_not_an_empty_queue():
 
 def test_ready_replicas_that_export_nothing_are_counted(busy):
     sources, cluster, _ = busy
-    sources.metrics.answers["by (namespace, pod) (vllm:num_requests_waiting"] = by_pod(cluster, 41)
+    sources.metrics.answers["by (namespace, pod) (max by (namespace, pod, engine) (vllm:num_requests_waiting"] = by_pod(
+        cluster, 41
+    )
     found = ask(sources)
     assert (found.replicas, found.silent_replicas) == (1, 2)
     cluster.pods[1] = replace(cluster.pods[1], ready=False)
@@ -76,7 +94,9 @@ def test_ready_replicas_that_export_nothing_are_counted(busy):
 
 def test_an_empty_queue_is_zero(busy):
     sources, cluster, _ = busy
-    sources.metrics.answers["by (namespace, pod) (vllm:num_requests_waiting"] = by_pod(cluster, 0, 0, 0)
+    sources.metrics.answers["by (namespace, pod) (max by (namespace, pod, engine) (vllm:num_requests_waiting"] = by_pod(
+        cluster, 0, 0, 0
+    )
     found = ask(sources)
     assert (found.waiting, found.replicas_short, found.replicas_to_add) == (0, 0, 0)
 
@@ -158,5 +178,7 @@ def test_nan_is_not_a_queue(busy):
     sources, cluster, _ = busy
     labels = {"namespace": "llm", "pod": cluster.pods[0].name}
     only_nan = Answer((Sample(labels, float("nan"), NOW),))
-    sources.metrics.answers["by (namespace, pod) (vllm:num_requests_waiting"] = only_nan
+    sources.metrics.answers["by (namespace, pod) (max by (namespace, pod, engine) (vllm:num_requests_waiting"] = (
+        only_nan
+    )
     assert ask(sources).waiting is None

@@ -46,3 +46,8 @@ def test_everything_else_is_named():
 def test_the_hash_label_is_no_change():
     found = changed(lambda c, t: t["metadata"]["labels"].update({"pod-template-hash": "7d9f"}))
     assert found.text == ""
+
+
+def test_a_restart_changes_nothing_that_runs():
+    assert changed(lambda c, t: t["metadata"].setdefault("annotations", {}).update(restartedAt="now")).restart
+    assert not changed(lambda c, t: c.update(image="vllm/vllm-openai:v0.33.0")).restart

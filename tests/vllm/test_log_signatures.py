@@ -52,6 +52,13 @@ LINES = {
     "Cannot find any model weights with `/models/llama`": Family.MODEL_NOT_AVAILABLE,
     "Model architectures ['FancyForCausalLM'] are not supported for now.": Family.MODEL_NOT_AVAILABLE,
     "OSError: [Errno 28] No space left on device": Family.DISK_FULL,
+    "NCCL WARN Error while creating shared memory segment /dev/shm/nccl-x, error: No space left on device (28)": (
+        Family.COMMUNICATION_FAILED
+    ),
+    "vllm serve: error: argument --speculative-config/-sc: Value {x cannot be converted to <function loads>.": (
+        Family.ARGUMENTS_REFUSED
+    ),
+    "vllm serve: error: ambiguous option: --max could match --max-model-len, --max-num-seqs": Family.ARGUMENTS_REFUSED,
     "KeyboardInterrupt: terminated": Family.INTERRUPTED_WHILE_LOADING,
     "TimeoutError: Timed out waiting for engine core processes to start. This is often caused by slow weight loading "
     "for large models. Waited 600s (configured by VLLM_ENGINE_READY_TIMEOUT_S)": Family.START_TIMED_OUT,
