@@ -21,6 +21,8 @@ from sandbox.controlplane.bot_account import USER
 from sandbox.world import Ground, Town, World, chat_70b
 
 Message = Mapping[str, Any]
+# A deadline tells a thing that never comes from one that is slow: busy cores slow everything down, many times over.
+PATIENCE_SECONDS = 120.0
 REVIEW_SCALE = re.compile(r"^Review: scale 3 → \d")
 # Of everything the bot may ask in these stories; its role allows little more.
 NEEDED = {
@@ -62,23 +64,23 @@ class Scene:
 
     def somebody(self, name: str) -> SlackBrowser:
         """Another person, with the service's channel open."""
-        page = self.chromium.open(self.world.ground.slack.page_url, name)
+        page = self.chromium.open(self.world.ground.slack.page_url, name, seconds=PATIENCE_SECONDS)
         page.open_channel(self.town.channel)
         return page
 
     def approve(self, button: re.Pattern[str] = REVIEW_SCALE, *, what: str = "What changes") -> None:
         """Alice presses, reads, approves."""
         self.alice.click(button)
-        self.alice.wait_modal(what, seconds=15)
+        self.alice.wait_modal(what)
         self.alice.submit()
-        self.alice.wait_modal_closed(seconds=10)
+        self.alice.wait_modal_closed()
 
     # ------------------------------------------------------------------------------------------ the load
 
     def wait_steady(self) -> None:
         """Until a whole window of the bot's lies behind: what was before can be compared with what comes."""
         count = f'min(count_over_time(vllm:num_requests_running{{namespace="{self.namespace}"}}[20s]))'
-        self.world.prometheus.wait_for(count, lambda s: bool(s) and s[0].value >= 13, 40)
+        self.world.prometheus.wait_for(count, lambda s: bool(s) and s[0].value >= 13, PATIENCE_SECONDS)
 
     def overload(self, ratio: float = 1.12) -> None:
         self.world.offer(self.town, ratio)
@@ -121,6 +123,12 @@ class Scene:
     def proposals(self) -> list[tuple[Any, ...]]:
         return self.rows("SELECT id, state, applied, helped, outcome FROM proposal ORDER BY created_at, number")
 
+    def firing(self) -> list[tuple[Any, ...]]:
+        """Labels, startsAt and when it was last told, of each alert that fires, as the bot knows it."""
+        return self.rows(
+            "SELECT labels, starts_at, received_at FROM alert WHERE status = 'firing' ORDER BY fingerprint"
+        )
+
     # ------------------------------------------------------------------------------------------ Slack
 
     def messages(self) -> list[Message]:
@@ -140,7 +148,7 @@ class Scene:
 
     def nothing_twice_nothing_lost(self) -> None:
         """Each card and each message of the store stands in Slack once, under its own name; and nothing else does."""
-        until(lambda: not self._unsaid(), 30, f"Slack to have {self._unsaid()}")
+        until(lambda: not self._unsaid(), PATIENCE_SECONDS, f"Slack to have {self._unsaid()}")
         cards = self.rows("SELECT incident, ts FROM card")
         said = self.rows("SELECT id, key, ts FROM thread_message ORDER BY id")
         shown = [m for m in self.messages() if not m.get("files")]
@@ -194,7 +202,7 @@ def scene(ground: Ground, folder: Path, *, more: Mapping[str, Any] | None = None
         World(own, folder, [town], **world) as running,
         Chromium() as chromium,
     ):
-        alice = chromium.open(own.slack.page_url, "alice")
+        alice = chromium.open(own.slack.page_url, "alice", seconds=PATIENCE_SECONDS)
         alice.open_channel(town.channel)
-        running.wait_scraped(town)
+        running.wait_scraped(town, PATIENCE_SECONDS)
         yield Scene(running, town, alice, chromium, world.get("database_url"))
