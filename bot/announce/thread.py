@@ -15,6 +15,7 @@ from bot.announce.evidence import by_hand, evidence
 from bot.announce.verdict import confirmed_of, of_round
 from bot.announce.view import View
 from bot.incidents.incident import IncidentState, Round, RoundReason, ThreadMessage
+from bot.remediation.proposal import ProposalState
 from bot.report import Note, Part, Report, Text, mention
 
 # A message holds some 12,000 characters; with room for marks and escapes.
@@ -33,11 +34,15 @@ class _Dated:
 def messages(view: View) -> list[ThreadMessage]:
     """All that the thread should hold by now, oldest first."""
     number = view.incident.number
-    found = [_Dated(_end(r), m) for r, before in _with_the_one_before(view.rounds) for m in _of_round(view, r, before)]
+    found = [
+        _Dated(told.at, ThreadMessage(number, told.key, told.report))
+        for proposal in view.proposals
+        for told in changes.messages(proposal, view.approvals.get(proposal.id, ()))
+    ]
+    for round, before in _with_the_one_before(view.rounds):
+        if (at := _told_at(view, round)) is not None:
+            found += [_Dated(at, m) for m in _of_round(view, round, before)]
     found += [_Dated(_end(r), m) for r in view.asides for m in _of_round(view, r, None)]
-    for proposal in view.proposals:
-        for told in changes.messages(proposal, view.approvals.get(proposal.id, ())):
-            found.append(_Dated(told.at, ThreadMessage(number, told.key, told.report)))
     found += _turns(view)
     return [dated.message for dated in sorted(found, key=lambda d: d.at)]
 
@@ -59,6 +64,17 @@ def pages(parts: Sequence[Part]) -> Iterator[tuple[Part, ...]]:
 
 
 # ---------------------------------------------------------------------------------------------- rounds
+
+
+def _told_at(view: View, round: Round) -> datetime | None:
+    """When it ended; for the round that looks whether a change helped, after the outcome that it is the evidence for,
+    and None before there is one. The outcome is what somebody waits for, and Slack takes a message a second."""
+    change = next((p for p in view.proposals if p.id == round.for_execution), None)
+    if change is None:
+        return _end(round)
+    if change.state is ProposalState.RUNNING:
+        return None
+    return max(_end(round), change.ended_at or _end(round))
 
 
 def _of_round(view: View, round: Round, before: Round | None) -> Iterator[ThreadMessage]:

@@ -48,6 +48,21 @@ def test_rounds_that_show_a_turn_get_a_picture_of_the_signal():
     assert pictures == {"round:1": "signal:1", "round:2": "signal:2", "round:3": None, "round:4": None}
 
 
+def test_the_evidence_for_an_outcome_follows_the_outcome():
+    looked = s.round_of(2, 11.9, reason=RoundReason.AFTER_CHANGE, for_execution=s.HELPED.id)
+    watching = s.with_verdict(s.RUNNING)
+    watching = replace(watching, rounds=(*watching.rounds, looked))
+    assert keys(watching)[-1] == f"execution:{s.HELPED.id}:running"
+    ended = replace(watching, proposals=(s.HELPED,))
+    assert keys(ended)[-2:] == [f"execution:{s.HELPED.id}:ended", "round:2"]
+
+
+def test_a_round_that_was_asked_for_when_a_change_had_ended_comes_when_it_ends():
+    what_else = s.round_of(2, 12.1, reason=RoundReason.AFTER_CHANGE, for_execution=s.HELPED.id)
+    view = s.with_verdict(s.HELPED)
+    assert keys(replace(view, rounds=(*view.rounds, what_else)))[-1] == "round:2"
+
+
 def test_a_round_too_long_for_one_message_takes_several_and_the_picture_comes_last():
     many = tuple(replace(s.QUEUE, step=f"q{n}", ask=f"Question {n}?", log_excerpt="x" * 700) for n in range(40))
     told = messages(s.view(s.round_of(observations=many)))
