@@ -15,8 +15,8 @@ from sandbox.browser import Chromium, SlackBrowser
 from sandbox.fleet.contract import Effect, Match
 from sandbox.world import Town, World
 
-VERDICT_SECONDS = 40.0  # from the fault to the card: the alert's own window and `for`, and the scrape before it
-OUTCOME_SECONDS = 60.0
+# Deadlines, not measures: on a calm machine a whole story takes less than 45 s, beside others several times that.
+STEP_SECONDS = 120.0
 SLOW_IMAGE = "vllm/vllm-openai:v0.33.0"
 
 
@@ -50,7 +50,8 @@ class People:
     def at(cls, world: World, channel: str) -> Iterator["People"]:
         with Chromium() as chromium:
             page = world.ground.slack.page_url
-            people = cls(chromium.open(page, "alice"), chromium.open(page, "bob"))
+            alice, bob = (chromium.open(page, name, seconds=STEP_SECONDS) for name in ("alice", "bob"))
+            people = cls(alice, bob)
             people.alice.open_channel(channel)
             people.bob.open_channel(channel)
             yield people
@@ -88,14 +89,14 @@ def slow_image(world: World, town: Town, slowdown: float = 4) -> None:
 
 
 def _verdict(page: SlackBrowser, town: Town, title: str, timeline: Timeline) -> None:
-    page.wait_message(title, seconds=VERDICT_SECONDS)
+    page.wait_message(title, seconds=STEP_SECONDS)
     timeline.note(f"the card stands in #{town.channel}: {title}")
 
 
 def _approved(people: People, timeline: Timeline, button: re.Pattern[str]) -> None:
     """Somebody without the role tries first, and is refused by name."""
     _press(people.bob, button)
-    people.bob.wait_message("Not approved", seconds=15)
+    people.bob.wait_message("Not approved", seconds=STEP_SECONDS)
     timeline.note("bob's approval is refused: he does not hold the role")
     _press(people.alice, button)
     timeline.note("alice has read the contract and approves")
@@ -103,19 +104,19 @@ def _approved(people: People, timeline: Timeline, button: re.Pattern[str]) -> No
 
 def _press(page: SlackBrowser, button: re.Pattern[str]) -> None:
     page.click(button)
-    page.wait_modal("What changes", seconds=10)
+    page.wait_modal("What changes", seconds=STEP_SECONDS)
     page.submit()
-    page.wait_modal_closed(seconds=10)
+    page.wait_modal_closed(seconds=STEP_SECONDS)
 
 
 def _outcome(page: SlackBrowser, title: str, word: str, timeline: Timeline) -> None:
     """The thread has the change's whole way; the card shows where it is, and in the end what fixed it."""
     page.open_thread(title)
-    page.wait_reply("Running", seconds=20)
+    page.wait_reply("Running", seconds=STEP_SECONDS)
     timeline.note("the change runs")
-    page.wait_reply("Applied", seconds=OUTCOME_SECONDS)
+    page.wait_reply("Applied", seconds=STEP_SECONDS)
     timeline.note("the change is applied")
-    page.wait_reply(re.compile(rf"{word}.*:|Did not help|Cannot tell"), seconds=OUTCOME_SECONDS)
+    page.wait_reply(re.compile(rf"{word}.*:|Did not help|Cannot tell"), seconds=STEP_SECONDS)
     page.wait_reply(word, seconds=1)
     timeline.note(f"the thread says: {word}")
     page.close_thread()

@@ -29,7 +29,7 @@ from sandbox.prometheus import Job, Prometheus
 from sandbox.slack_rules.part import SlackRules
 from sandbox.slack_workspace import SlackWorkspace, demo_workspace
 
-COLD_START_SECONDS = 3.0
+COLD_START_SECONDS = 2.0  # of each replica; a rollout goes one by one
 TTFT_SLO_SECONDS = 1.0
 
 

@@ -7,7 +7,8 @@ from sandbox.stories import SLOW_IMAGE, People, Timeline, bad_revision, overload
 from sandbox.world import Ground
 from tests.e2e.scene import Scene, scene
 
-LONGEST_SECONDS = 75  # 45 on a machine of one's own
+LONGEST_SECONDS = 45  # on a machine of one's own
+BESIDE_OTHERS = 2  # times that, on cores that others keep busy
 
 
 def people(of: Scene) -> People:
@@ -18,7 +19,7 @@ def test_an_overload_is_found_scaled_by_whom_may_and_helped(ground: Ground, tmp_
     with scene(ground, tmp_path) as story:
         timeline = Timeline(print)
         overload(story.world, story.town, people(story), timeline)
-        assert timeline.seconds("Helped") < LONGEST_SECONDS, timeline.moments
+        in_time(timeline)
         assert story.replicas() == 4
         (change,) = story.changes()
         assert (change.verb, change.resource, change.subresource) == ("patch", "deployments", "scale")
@@ -36,7 +37,7 @@ def test_a_bad_revision_is_found_and_rolled_back_to_the_one_before(ground: Groun
         story.wait_steady()
         timeline = Timeline(print)
         bad_revision(story.world, story.town, people(story), timeline)
-        assert timeline.seconds("Helped") < LONGEST_SECONDS, timeline.moments
+        in_time(timeline)
         assert story.image() == "vllm/vllm-openai:v0.32.0" != SLOW_IMAGE
         deployment = json.loads(story.kubectl("get", "deployment", story.town.deployment.name, "-o", "json"))
         assert deployment["spec"]["template"]["spec"] == good["spec"]
@@ -46,6 +47,12 @@ def test_a_bad_revision_is_found_and_rolled_back_to_the_one_before(ground: Groun
         story.asked_only_what_it_needs()
         story.thread_in_order("Refused", "Approved", "Running", "Applied", "Helped")
         story.nothing_twice_nothing_lost()
+
+
+def in_time(timeline: Timeline) -> None:
+    took = timeline.seconds("Helped")
+    print(f"told after {took:.1f} s that it helped; {LONGEST_SECONDS} s on a machine of one's own")
+    assert took < LONGEST_SECONDS * BESIDE_OTHERS, timeline.moments
 
 
 def template(story: Scene, revision: int) -> dict:
