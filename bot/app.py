@@ -261,6 +261,7 @@ class App:
             backlog=lambda: self._announcer.backlog,
             engine=self._engine,
             rounds=rounds,
+            agents=self._gpu_watch.heard if self._gpu_watch is not None else None,
         ).add_to(api)
         self._server = HttpServer(api, host=intake.host, port=intake.port)
 
@@ -300,7 +301,8 @@ class App:
             self._gpu_watch.start()
 
     def _gpu_event(self, node: str, event: GpuEvent) -> None:
-        self._outside.store.take_in_webhooks([TakenIn((alert_of(node, event, now()),))])
+        # An agent tells what it remembers to every bot that starts.
+        self._outside.store.take_in_webhooks([TakenIn((alert_of(node, event, now()),), moments=True)])
         self._bell.ring()
 
     def _world(self, members: Callable[[str], frozenset[str]]) -> World:

@@ -1,5 +1,6 @@
 """The bot as its users run it: a process of its own, told everything by its environment, with its own account."""
 
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,6 +70,19 @@ class Bot(Part):
         """A second replica: the same settings and database (which must not be SQLite's default), another port."""
         url = self._database_url
         return Bot(self.folder, self._fleet, self._environment, database_url=url, name=name, program=self._program)
+
+    def command(self, *words: str) -> str:
+        """What `vllm-oncall …` says in a terminal with the same settings, mistakes included."""
+        done = subprocess.run(
+            [sys.executable, *self._program, *words],
+            env=self._env,
+            cwd=self._cwd,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.stdout + done.stderr
 
     def launch(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from bot.agent import Agent
 from bot.gpu_readings import Holder
 from bot.outbound.kernel_log import KernelLine
 from bot.settings import AgentSettings
-from tests.outbound.nvml_fakes import LOST, FakeGpu, FakeNvml, error
+from sandbox.gpu_agent.nvml import LOST, FakeGpu, FakeNvml, error
 
 TOKEN = {"Authorization": "Bearer secret"}
 XID = "NVRM: Xid (PCI:0000:00:06): 31, pid=440, name=python3, MMU Fault: ENGINE GRAPHICS"

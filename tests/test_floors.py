@@ -58,6 +58,9 @@ PLAYED_WHOLE = {
     "tests/sandbox/fault_table/test_outcome.py": "tests/faults/test_faults.py",
     "tests/sandbox/fault_table/test_real_scene.py": "Makefile",  # make faults-vllm: a real vLLM
     "tests/sandbox/fault_table/test_doctor.py": "Makefile",  # make faults-vllm: beside vllm-doctor
+    "tests/sandbox/gpu_agent/test_main.py": "tests/e2e/test_gpu_agent.py",
+    "tests/sandbox/gpu_agent/test_part.py": "tests/e2e/test_gpu_agent.py",
+    "tests/sandbox/gpu_agent/test_nvml.py": "tests/outbound/test_nvml_readings.py",  # all NVML tests stand on it
     "tests/sandbox/gpu_proof/test_fault.py": "Makefile",  # make gpu-proof: on a machine with an NVIDIA GPU
 }
 

@@ -70,7 +70,9 @@ class Health:
         backlog: Callable[[], Backlog],
         engine: EngineHealth,
         rounds: RoundsHealth | None = None,
+        agents: Callable[[], Mapping[str, bool]] | None = None,
     ) -> None:
+        """`agents`: the GPU nodes' agents that this replica listens to, and whether it hears them."""
         self._store = store
         self._leader = leader
         self._slack_connected = slack_connected
@@ -79,6 +81,7 @@ class Health:
         self._backlog = backlog
         self._engine = engine
         self._rounds = rounds
+        self._agents = agents
         self._metrics = OwnMetrics(self._readings())
 
     def add_to(self, api: FastAPI) -> None:
@@ -135,7 +138,7 @@ class Health:
     # ------------------------------------------------------------------------------------------------ metrics
 
     def _readings(self) -> list[Reading]:
-        return [*self._of_intake(), *self._of_work(), *self._of_slack()]
+        return [*self._of_intake(), *self._of_work(), *self._of_slack(), *self._of_agents()]
 
     def _of_intake(self) -> list[Reading]:
         intake, webhook = self._intake, self._webhook
@@ -179,6 +182,13 @@ class Health:
             Reading("slack_backlog", "What Slack does not show yet.", self._slack_backlog, "what"),
             Reading("slack_oldest_card_seconds", "How long the oldest incident is without a card.", self._oldest),
         ]
+
+    def _of_agents(self) -> list[Reading]:
+        agents = self._agents
+        if agents is None:
+            return []
+        what = "1 if this replica hears the node's GPU agent: an Xid there would be told at once."
+        return [Reading("gpu_agent_heard", what, lambda: {n: float(heard) for n, heard in agents().items()}, "node")]
 
     def _slack_backlog(self) -> Mapping[str, float]:
         backlog = self._backlog()

@@ -100,7 +100,12 @@ class Truncation:
 
 @dataclass(frozen=True, slots=True)
 class TakenIn:
-    """One webhook on its way from the intake to the store."""
+    """One webhook on its way from the intake to the store.
+
+    moments: its alerts are events of a moment, not states that last. One that is known is no news, whatever became of
+    it since; where a state that fires again after its resolve is.
+    """
 
     alerts: tuple[Alert, ...]
     truncation: Truncation | None = None
+    moments: bool = False

@@ -14,7 +14,8 @@ _log = structlog.get_logger(__name__)
 
 _WAIT_SECONDS = 25.0
 _PAUSE_SECONDS = 2.0
-_LONGEST_PAUSE_SECONDS = 30.0
+# An agent that is back may have an Xid to tell: whoever waits half a minute for it is late.
+_LONGEST_PAUSE_SECONDS = 8.0
 
 
 class Agents(Protocol):
@@ -25,8 +26,9 @@ class Agents(Protocol):
 class GpuWatch:
     """Calls `on_event(node, event)` for each new event, from a thread for each node.
 
-    What it was told before it started is handed on, too, if it is younger than `newest`: whoever takes it must know an
-    event by its id. An event whose hand-over raises is handed over again.
+    What happened before it started, or while the agent was away (the kernel's log has it), is handed on, too, if it is
+    younger than `newest`: whoever takes it must know an event by its id. An event whose hand-over raises is handed
+    over again.
     """
 
     def __init__(
@@ -61,6 +63,10 @@ class GpuWatch:
     def listening(self) -> tuple[str, ...]:
         return tuple(sorted(self._listeners))
 
+    def heard(self) -> Mapping[str, bool]:
+        """Node -> would an Xid there be told at once?"""
+        return {node: one.ever_heard and one.problem is None for node, one in sorted(self._listeners.items())}
+
     @property
     def silent(self) -> Mapping[str, str]:
         """Node -> why its agent is not heard; "" stands for all nodes."""
@@ -84,7 +90,9 @@ class GpuWatch:
             self._listeners.pop(gone).stop()
         for node in nodes:
             if node not in self._listeners and not self._stopping.is_set():
-                self._listeners[node] = _Listener(node, self._agents, self._on_event, self._newest, self._clock)
+                self._listeners[node] = _Listener(
+                    node, self._agents, self._on_event, self._newest, self._clock, self._stopping
+                )
 
 
 class _Listener:
@@ -95,16 +103,20 @@ class _Listener:
         on_event: Callable[[str, GpuEvent], None],
         newest: timedelta,
         clock: Callable[[], datetime],
+        all_stopping: threading.Event,
     ) -> None:
+        """`all_stopping`: the watch ends, perhaps while this one is being made."""
         self._node = node
         self._agents = agents
         self._on_event = on_event
         self._newest = newest
         self._clock = clock
+        self._all_stopping = all_stopping
         self._stopping = threading.Event()
         self._ring: str | None = None
         self._after = 0
         self.problem: str | None = None
+        self.ever_heard = False
         threading.Thread(target=self._run, daemon=True, name=f"gpu-watch-{node}").start()
 
     def stop(self) -> None:
@@ -112,7 +124,7 @@ class _Listener:
 
     def _run(self) -> None:
         pause = _PAUSE_SECONDS
-        while not self._stopping.is_set():
+        while not self._ends():
             try:
                 self._listen()
             except SourceError as error:
@@ -128,18 +140,22 @@ class _Listener:
 
     def _listen(self) -> None:
         page = self._agents.events(self._node, after=self._after, ring=self._ring, wait_seconds=self._wait_seconds())
+        self.ever_heard = True
         if page.ring != self._ring:
             first, self._ring, self._after = self._ring is None, page.ring, 0
             if not first:
                 return  # its numbers mean something else than those we asked about: once more, from the beginning
         for event in page.events:
-            if self._stopping.is_set():
+            if self._ends():
                 return
-            if event.live and self._clock() - event.last_at <= self._newest:
+            if self._clock() - event.last_at <= self._newest:
                 self._on_event(self._node, event)
             self._after = event.seq
         self._after = max(self._after, page.last_seq)
 
+    def _ends(self) -> bool:
+        return self._stopping.is_set() or self._all_stopping.is_set()
+
     def _wait_seconds(self) -> float:
-        # The first answer comes at once: it shows that the agent is there.
-        return _WAIT_SECONDS if self._ring is not None else 0
+        # The first answer comes at once, and so does the first after a silence: it shows that the agent is there.
+        return _WAIT_SECONDS if self._ring is not None and self.problem is None else 0

@@ -103,6 +103,16 @@ class VllmDeployment:
         }
 
 
+@dataclass(frozen=True)
+class GpuPod:
+    """A container that holds GPUs."""
+
+    namespace: str
+    name: str
+    container: str
+    gpus: int
+
+
 def default_nodes(count: int = 4) -> list[GpuNode]:
     """gpu-01 … with 8 GPUs each, spread over two zones."""
     return [GpuNode(f"gpu-{i:02}", zone=f"zone-{'ab'[i % 2]}") for i in range(1, count + 1)]
@@ -234,6 +244,37 @@ class Cluster:
         labels = self.deployment(namespace, name)["spec"]["selector"]["matchLabels"]
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
         return self._api.items(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)
+
+    def pods_with_gpus(self, node: str) -> list[GpuPod]:
+        """Oldest first, as the kubelet gave out its GPUs."""
+        found = self._api.items("/api/v1/pods", fieldSelector=f"spec.nodeName={node}")
+        found.sort(key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+        holders = [
+            GpuPod(pod["metadata"]["namespace"], pod["metadata"]["name"], container["name"], _gpus(container))
+            for pod in found
+            if pod["status"]["phase"] not in ("Succeeded", "Failed")
+            for container in pod["spec"]["containers"]
+        ]
+        return [holder for holder in holders if holder.gpus]
+
+    def run_pod(self, namespace: str, name: str, *, node: str, labels: Mapping[str, str]) -> None:
+        """One without a controller, on that node; if it is not there yet."""
+        self._api.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"namespace": namespace, "name": name, "labels": dict(labels)},
+                "spec": {"nodeName": node, "containers": [{"name": "main", "image": name}]},
+            }
+        )
+
+    def pod_address(self, namespace: str, name: str) -> str | None:
+        """None until it runs."""
+        status = self._api.get(f"/api/v1/namespaces/{namespace}/pods/{name}")["status"]
+        return status.get("podIP") if status.get("phase") == "Running" else None
+
+    def delete_pod(self, namespace: str, name: str) -> None:
+        self._api.delete(f"/api/v1/namespaces/{namespace}/pods/{name}?gracePeriodSeconds=0")
 
     def wait_until_rolled_out(self, namespace: str, name: str, seconds: float = 60) -> None:
         """All replicas are of the newest revision and available, and no other pod is left."""

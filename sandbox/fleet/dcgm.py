@@ -114,13 +114,20 @@ def page(exporter: Exporter) -> str:
     return "\n".join(lines) + "\n"
 
 
+def uuid_of(node: str, index: int) -> str:
+    return f"GPU-{uuid.uuid5(uuid.NAMESPACE_DNS, f'{node}/{index}')}"
+
+
+def pci_of(index: int) -> str:
+    return f"00000000:{0x10 + index * 8:02X}:00.0"
+
+
 def _labels(state: GpuState) -> str:
     owner = state.owner
-    serial = uuid.uuid5(uuid.NAMESPACE_DNS, f"{state.node.name}/{state.index}")
     labels = {
         "gpu": str(state.index),
-        "UUID": f"GPU-{serial}",
-        "pci_bus_id": f"00000000:{0x10 + state.index * 8:02X}:00.0",
+        "UUID": uuid_of(state.node.name, state.index),
+        "pci_bus_id": pci_of(state.index),
         "device": f"nvidia{state.index}",
         "modelName": state.node.gpu.product.replace("-", " "),
         "Hostname": state.node.name,

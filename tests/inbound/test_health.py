@@ -54,6 +54,7 @@ class Served:
             backlog=lambda: parts.backlog,
             engine=parts,
             rounds=parts,
+            agents=lambda: {"gpu-01": True, "gpu-02": False},
         ).add_to(api)
         self.server = HttpServer(api, host="127.0.0.1", port=0)
         self.server.start()

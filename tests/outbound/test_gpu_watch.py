@@ -108,13 +108,30 @@ def test_each_event_is_handed_on_once_and_in_order(watching):
     assert taken.events == [("gpu-01", f"r-{number}") for number in range(1, 20)]
 
 
-def test_what_is_old_or_from_before_the_agent_is_history(watching):
+def test_what_is_old_is_history(watching):
     agents, taken = Agents("gpu-01"), Taken()
-    agents.add("gpu-01", event(1, age=timedelta(hours=2)), event(2, live=False), event(3, age=timedelta(minutes=5)))
+    old = timedelta(hours=2)
+    agents.add("gpu-01", event(1, age=old), event(2, age=old, live=False), event(3, age=timedelta(minutes=5)))
     watching(agents, taken)
     until(lambda: bool(taken.events))
     time.sleep(0.1)
     assert taken.events == [("gpu-01", "r-3")]
+
+
+def test_what_happened_while_the_agent_was_away_is_told_when_it_is_back(watching):
+    agents, taken = Agents("gpu-01"), Taken()
+    agents.add("gpu-01", event(1, age=timedelta(minutes=2), live=False))
+    watching(agents, taken)
+    until(lambda: taken.events == [("gpu-01", "r-1")])
+
+
+def test_an_agent_counts_as_heard_from_its_first_answer_until_it_is_silent(watching):
+    agents = Agents("gpu-01", "gpu-02")
+    agents.down["gpu-02"] = SourceError("GPU agent", "did not answer within 4 s")
+    watch = watching(agents, Taken())
+    until(lambda: dict(watch.heard()) == {"gpu-01": True, "gpu-02": False} and "gpu-02" in watch.silent)
+    agents.down["gpu-01"] = SourceError("GPU agent", "did not answer within 4 s")
+    until(lambda: dict(watch.heard()) == {"gpu-01": False, "gpu-02": False})
 
 
 def test_an_event_that_could_not_be_taken_is_handed_over_again(watching):

@@ -4,7 +4,7 @@ import pytest
 from bot.gpu_readings import Holder
 from bot.outbound.nvml import GpuReader
 from bot.outbound.nvml_asking import LibraryGoneError
-from tests.outbound.nvml_fakes import LOST, NOT_SUPPORTED, FakeGpu, FakeNvml, error, linked
+from sandbox.gpu_agent.nvml import LOST, NOT_SUPPORTED, FakeGpu, FakeNvml, error, linked
 
 
 def read(gpu: FakeGpu, **how):

@@ -2,7 +2,7 @@ import pynvml
 import pytest
 
 from bot.outbound.nvml_asking import Asking, GpuLostError, LibraryGoneError, said
-from tests.outbound.nvml_fakes import LOST, FakeGpu, FakeNvml, error
+from sandbox.gpu_agent.nvml import LOST, FakeGpu, FakeNvml, error
 
 
 def asking(**answers) -> Asking:

@@ -7,7 +7,7 @@ import pytest
 
 from bot.outbound import nvml_events
 from bot.outbound.nvml_events import KINDS, GpuEvents
-from tests.outbound.nvml_fakes import LOST, NOT_SUPPORTED, FakeGpu, FakeNvml, error
+from sandbox.gpu_agent.nvml import LOST, NOT_SUPPORTED, FakeGpu, FakeNvml, error
 
 
 class Heard:

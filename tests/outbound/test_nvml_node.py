@@ -7,7 +7,7 @@ import pytest
 
 from bot.outbound.nvml import GpuReader
 from bot.outbound.nvml_node import NvmlNode
-from tests.outbound.nvml_fakes import LOST, FakeGpu, FakeNvml, error, linked
+from sandbox.gpu_agent.nvml import LOST, FakeGpu, FakeNvml, error, linked
 
 
 @pytest.fixture

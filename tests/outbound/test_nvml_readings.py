@@ -2,7 +2,7 @@ import pynvml
 
 from bot.outbound import nvml_readings as readings
 from bot.outbound.nvml_asking import Asking
-from tests.outbound.nvml_fakes import NOT_SUPPORTED, FakeGpu, FakeNvml, error, linked
+from sandbox.gpu_agent.nvml import NOT_SUPPORTED, FakeGpu, FakeNvml, error, linked
 
 
 def asking(**answers) -> Asking:

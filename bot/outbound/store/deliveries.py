@@ -42,7 +42,12 @@ class DeliveryRows(Rows):
                 # A new id for every telling: what is reconciled is what was read, not what came in meanwhile.
                 self._connection.execute(sa.delete(t).where(same))
                 self._connection.execute(sa.insert(t).values(**row_of(truncation)))
-        return self.take_in([a for w in webhooks for a in w.alerts])
+        moments = [a for w in webhooks if w.moments for a in w.alerts]
+        if moments:
+            lock_intake(self._connection)
+            known = self._states({a.fingerprint for a in moments})
+            moments = [a for a in moments if a.fingerprint not in known]
+        return self.take_in([*(a for w in webhooks if not w.moments for a in w.alerts), *moments])
 
     def _states(self, fingerprints: Iterable[str]) -> dict[str, tuple[AlertStatus, str]]:
         t = tables.alert

@@ -114,3 +114,21 @@ def test_a_group_told_again_while_it_was_asked_for_is_asked_for_again(store):
     with store.write() as tx:
         tx.reconciled([g.id for g in asked])
         assert len(tx.truncated_groups()) == 1
+
+
+def test_an_event_of_a_moment_that_is_known_is_no_news_whatever_became_of_it(store):
+    """An agent tells its Xids again to a bot that starts; one that ended in silence meanwhile must not fire anew."""
+    moment = TakenIn((an_alert(),), moments=True)
+    assert store.take_in_webhooks([moment]) == 1
+    assert store.take_in_webhooks([moment]) == 0
+    take_in(store, an_alert(status=RESOLVED))
+    assert store.take_in_webhooks([moment]) == 0
+    with store.read() as tx:
+        assert tx.firing_alerts() == ()
+    assert [a.status for a in waiting(store)] == [FIRING, RESOLVED]
+
+
+def test_a_state_beside_it_that_fires_again_is_news(store):
+    take_in(store, an_alert("state", status=RESOLVED), an_alert("moment", status=RESOLVED))
+    told = [TakenIn((an_alert("moment"),), moments=True), TakenIn((an_alert("state"),))]
+    assert store.take_in_webhooks(told) == 1

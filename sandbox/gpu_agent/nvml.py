@@ -1,4 +1,4 @@
-"""NVML as an H100 answered it, for unit tests: every answer can be replaced, by an error or by silence, too."""
+"""NVML as an H100 answered it: every answer can be replaced, by an error or by silence, too."""
 
 import json
 import queue
@@ -10,7 +10,7 @@ from typing import Any
 
 import pynvml
 
-RECORDED = json.loads((Path(__file__).parents[1] / "payloads" / "nvml-h100-calls.json").read_text())
+RECORDED = json.loads((Path(__file__).parents[2] / "tests" / "payloads" / "nvml-h100-calls.json").read_text())
 NO_INSTANCE = 0xFFFFFFFF
 
 
@@ -135,12 +135,12 @@ class FakeNvml:
         told = gpu.answer("nvmlDeviceGetSramEccErrorStatus", ())
         for name, value in vars(told).items():
             setattr(into._obj, name, value)
-        return pynvml.NVML_SUCCESS
+        return int(pynvml.NVML_SUCCESS)
 
     def nvmlDeviceGetGpuFabricInfoV(self, gpu: FakeGpu, into: Any) -> int:
         told = gpu.answer("nvmlDeviceGetGpuFabricInfoV", ())
         into._obj.state, into._obj.status = told.state, told.status
-        return pynvml.NVML_SUCCESS
+        return int(pynvml.NVML_SUCCESS)
 
     def nvmlDeviceGetFieldValues(self, gpu: FakeGpu, fields: list[int]) -> list[Any]:
         gpu.answer("nvmlDeviceGetFieldValues", ()) if "nvmlDeviceGetFieldValues" in gpu.answers else None
