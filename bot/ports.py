@@ -25,7 +25,8 @@ class SourceError(Exception):
     """
 
     def __init__(self, source: str, why: str, hint: str = "", *, retryable: bool = False) -> None:
-        super().__init__(f"{source}: {why}" + (f" {hint}" if hint else ""))
+        end = "" if why.endswith((".", "?", "!", ":")) else "."
+        super().__init__(f"{source}: {why}" + (f"{end} {hint}" if hint else ""))
         self.source = source
         self.why = why
         self.hint = hint

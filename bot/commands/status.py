@@ -149,6 +149,9 @@ def _blind(sources: Sources, context: Context) -> Iterator[str]:
         yield f"{backlog.trouble} ({waiting} messages wait)"
 
 
+_NAME = "\N{NULL}"  # stands where a node's name was
+
+
 def _without_agents(sources: Sources) -> Iterator[str]:
     if sources.gpus is None:
         return  # nobody set them up, which is told as a note
@@ -157,9 +160,15 @@ def _without_agents(sources: Sources) -> Iterator[str]:
     except SourceError:
         return  # said already
     asked = [(node, Later(partial(sources.gpus.snapshot, node))) for node in nodes]
+    alike: dict[str, list[str]] = {}  # a reason -> the nodes for which it is the same but for their names
     for node, later in asked:
         try:
-            if (found := later.get()).problem:
-                yield f"{node}: {found.problem}"
+            problem = later.get().problem
         except SourceError as error:
-            yield f"{node}: {error}"
+            problem = str(error)
+        if problem:
+            alike.setdefault(problem.replace(node, _NAME), []).append(node)
+    for problem, there in alike.items():
+        one = len(there) == 1
+        words = problem.replace(_NAME, there[0]) if one else problem.replace(f"no node {_NAME}", "none of them")
+        yield f"{', '.join(there)}: {words.replace(_NAME, 'it')}"

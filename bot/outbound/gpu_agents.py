@@ -78,6 +78,11 @@ class GpuAgents:
             if again.url == http.url:
                 raise
             http, reply = again, again.ask("GET", path, query=query)
+        if reply.status in (401, 403):
+            why = f"the one on {node} refused our token ({reply.status})"
+            both = f"the bot's secret and the agents' (namespace {self._namespace})"
+            hint = f"Let {both} have the same VLLM_ONCALL_AGENT__TOKEN, and restart both."
+            raise SourceError(SOURCE, why, hint)
         if reply.status != 200:
             raise http.refused(path, reply)
         try:

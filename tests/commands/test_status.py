@@ -5,6 +5,7 @@ import pytest
 from bot.announce.announcer import Backlog
 from bot.commands import status
 from bot.commands.words import UsageError
+from bot.gpu_readings import GpuNode
 from bot.incidents.incident import Target
 from bot.ports import SourceError
 from bot.runbook.loading import Mistake
@@ -91,3 +92,16 @@ def test_slacks_backlog_and_broken_runbooks_are_told(bench):
     shown = s.said(status.run([], bench.context(backlog=lambda: Backlog(threads=3), broken=broken)))
     assert "Slack lacks 3 messages" in shown and "Not used: /etc/runbooks/mine.yaml" in shown
     assert "Slack has everything" in s.said(status.run([], bench.context(backlog=Backlog)))
+
+
+def test_nodes_that_are_blind_for_the_same_reason_are_said_together(bench):
+    for number in (2, 3):
+        bench.cluster.add_node(f"gpu-0{number}", gpus=8)
+    agents = FakeGpus({"gpu-01": GpuNode("gpu-01", s.at(3), problem="the driver sees no GPU")})
+
+    def sources(at):
+        return fake_sources(cluster=bench.cluster, metrics=bench.metrics, fleet=s.FLEET, now=at, gpus=agents)
+
+    shown = s.said(status.run([], bench.context(sources=sources)))
+    assert "gpu-01: the driver sees no GPU" in shown
+    assert "gpu-02, gpu-03: GPU agent: runs on none of them" in shown

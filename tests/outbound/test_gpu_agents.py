@@ -14,8 +14,8 @@ from bot.outbound.kernel_log import KernelLine
 from bot.ports import Gpus, Pod, SourceError
 from bot.settings import AgentSettings
 from sandbox.addresses import free_port
+from sandbox.gpu_agent.nvml import FakeGpu, FakeNvml
 from tests.fakes import FakeCluster, FakeGpus
-from tests.outbound.nvml_fakes import FakeGpu, FakeNvml
 from tests.outbound.servers import Asked, Hangup, Says, Silence, server
 
 AT = datetime(2026, 11, 25, 2, 7, tzinfo=UTC)
@@ -158,8 +158,10 @@ def failing(answer) -> SourceError:
     return caught.value
 
 
-def test_a_wrong_token_is_said():
-    assert "Is its token right" in failing(lambda _: Says({"detail": "Wrong or missing bearer token."}, 401)).hint
+def test_a_wrong_token_is_said_with_the_two_places_where_it_is_set():
+    error = failing(lambda _: Says({"detail": "Wrong or missing bearer token."}, 401))
+    assert error.why == "the one on gpu-01 refused our token (401)"
+    assert "VLLM_ONCALL_AGENT__TOKEN" in error.hint and "namespace vllm-oncall-agent" in error.hint
 
 
 def test_an_answer_of_another_form_is_said():
