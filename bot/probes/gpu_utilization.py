@@ -36,8 +36,10 @@ class Reading:
     busy_ratio_min: float | None = None
     busy_ratio_max: float | None = None
     gpus: int | None = None  # that were measured
-    measured: bool | None = None  # False: Prometheus answers, and has no GPU of theirs
-    gpus_held: int | None = None  # by the service's pods
+    measured: bool | None = (
+        None  # False: Prometheus answers, and has no GPU of theirs, or does not tell which are theirs
+    )
+    gpus_held: int | None = None  # by the service's ready pods; by all of them where none is
     matched_by: str | None = None  # "pod", or "node": then GPUs of others on these nodes count, too
     missing: str | None = None
 
@@ -55,7 +57,9 @@ def observe(params: Params, sources: Sources) -> Reading:
         pods = None  # the exporter's own labels still say whose GPU it is
     nodes = sorted({pod.node for pod in pods or () if pod.node is not None})
     by_node = Later(lambda: _on(sources, nodes))
-    found, matched = by_pod.get(), "pod"
+    # GPUs of a replica that loads or has crashed are idle, and say nothing of those that serve.
+    pods = tuple(pod for pod in pods if pod.ready) or pods if pods is not None else None
+    found, matched = _of(pods, by_pod.get()), "pod"
     if not found:
         found, matched = by_node.get(), "node"
     held = None if pods is None else sum(pod.gpus for pod in pods)
@@ -68,11 +72,27 @@ def observe(params: Params, sources: Sources) -> Reading:
         busy_ratio_min=None if mean is None else ratios[0],
         busy_ratio_max=None if mean is None else ratios[-1],
         gpus=len(ratios),
-        measured=True,
+        measured=mean is not None,
         gpus_held=held,
         matched_by=matched,
         missing=_MIXED if mean is None else _unmeasured(len(ratios), held),
     )
+
+
+def _of(pods: Sequence[Pod] | None, samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    if pods is None:
+        return tuple(samples)
+    names = {(pod.namespace, pod.name) for pod in pods}
+    return tuple(s for s in samples if (claim := _claim(s)) is None or claim in names)
+
+
+def _claim(sample: Sample) -> tuple[str, str] | None:
+    """Whose GPU it is, by the exporter's own labels."""
+    for prefix in ("exported_", ""):
+        namespace, pod = sample.labels.get(f"{prefix}namespace"), sample.labels.get(f"{prefix}pod")
+        if namespace and pod:
+            return namespace, pod
+    return None
 
 
 def _mean(ratios: Sequence[float], held: int | None) -> float | None:

@@ -43,6 +43,7 @@ class Reading:
     quantization_changed: bool | None = None
     tokenizer_changed: bool | None = None  # or the chat template
     sampling_changed: bool | None = None  # defaults of temperature and the like
+    adapters_changed: bool | None = None  # LoRA: only requests that name one are concerned
     image_changed: bool | None = None
     image_before: str | None = None
     changed: str | None = None
@@ -132,6 +133,7 @@ def _changes(now: Identity, workload: Workload, reference: KnownGood | None) -> 
         "quantization_changed": changed((now.numbers, then.numbers)),
         "tokenizer_changed": changed((now.text, then.text)),
         "sampling_changed": changed((now.choice, then.choice)),
+        "adapters_changed": changed((now.adapters, then.adapters)),
         "image_changed": now.image != then.image,
         "image_before": then.image,
     }

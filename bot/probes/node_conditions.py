@@ -2,19 +2,22 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from bot.ports import Node, SourceError, Sources
+from bot.ports import Node, Pod, SourceError, Sources
 from bot.probes.asking import Later
 from bot.probes.naming import first, names
 from bot.probes.served import pods_of, service_of
+from bot.vllm.stuck import ENDED
 
 # Standing for trouble when true; `Ready` is judged by itself. Others (of node-problem-detector, of GPU health checks)
 # are told as they are: which of them is bad when true, their names do not say.
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
 # Who else takes nodes out, by the prefix of what it writes on them.
 _HOLDERS = {"nvsentinel": "NVSentinel", "medik8s.io": "medik8s", "weave.works/kured": "kured"}
+_LATELY = timedelta(hours=1)
 _CORDON = "node.kubernetes.io/unschedulable:NoSchedule"
 
 
@@ -61,7 +64,9 @@ def observe(params: Params, sources: Sources) -> Reading:
     service = service_of(sources, params.service or "")
     nodes_asked = Later(sources.cluster.nodes)
     # A node that is lost has its pods deleted after minutes, and nobody is there to end them.
-    wanted = {pod.node for pod in pods_of(sources, service, leaving=True) if pod.node is not None}
+    # One that evicts leaves ended pods behind.
+    pods = pods_of(sources, service, leaving=True, ended=True)
+    wanted = {pod.node for pod in pods if pod.node is not None and _of_late(pod, sources.now)}
     if not wanted:
         return Reading(missing="its pods are on no node")
     nodes = [node for node in nodes_asked.get() if node.name in wanted]
@@ -69,6 +74,14 @@ def observe(params: Params, sources: Sources) -> Reading:
     if not nodes:
         raise SourceError("Kubernetes", f"the nodes of its pods are gone: {gone}")
     return _told(nodes, f"nodes that are gone: {gone}" if gone else None)
+
+
+def _of_late(pod: Pod, now: datetime) -> bool:
+    """It is there, or has ended within the hour."""
+    if pod.phase not in ENDED:
+        return True
+    ends = [s.at for c in pod.containers for s in (c.state, c.last_state) if s is not None and s.at is not None]
+    return now - max(ends, default=pod.created_at) <= _LATELY
 
 
 def _told(nodes: list[Node], missing: str | None) -> Reading:

@@ -40,6 +40,7 @@ _NAMES = (
 )  # fmt: skip
 _SWITCHES = re.compile(r"(enable|disable|no|skip|use)-.*|trust-remote-code|enforce-eager|async-scheduling|headless")
 _MANY_VALUES = {"served-model-name", "lora-modules", "middleware", "allowed-origins"}
+_ALL_COUNT = {"lora-modules"}  # of the others the first one is what tells
 _SHORT_FORM = re.compile(r"-(tp|pp|dp|asc|cc|sc|ac|q|n|r|O)(?:=?(.+))?")
 _NUMBER = re.compile(r"-\d+(\.\d+)?")
 _VARIABLE = re.compile(r"\$(?:\((?P<kubelet>\w+)\)|\{(?P<braced>\w+)\}|(?P<bare>\w+))")
@@ -264,7 +265,8 @@ def _values(name: str, rest: list[str]) -> str:
         return rest.pop(0).lower() if rest[0].lower() in ("true", "false") else "true"
     value = rest.pop(0)
     while name in _MANY_VALUES and rest and not _is_option(rest[0]):
-        rest.pop(0)
+        more = rest.pop(0)
+        value = f"{value} {more}" if name in _ALL_COUNT else value
     return value
 
 

@@ -10,8 +10,7 @@ from bot.ports import Container
 from bot.vllm.arguments import arguments_of
 
 _SHORT = 60
-_OTHER_WORDS = "command line written differently"
-_UNNOTICED = {_OTHER_WORDS, "pod's labels changed", "pod's annotations changed"}
+_UNNOTICED = {"pod's labels changed", "pod's annotations changed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,7 @@ class Differences:
     image: bool
     arguments: bool
     restart: bool = (
-        False  # nothing that its containers would notice: a label, an annotation, or the same words otherwise
+        False  # nothing that its containers would notice: a label, an annotation
     )
 
     @property
@@ -71,7 +70,7 @@ def _options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
     if was.model != now.model:
         lines.insert(0, f"model {was.model} → {now.model}")
-    return lines or [_OTHER_WORDS]
+    return lines or ["command line written differently"]
 
 
 def _value(value: str | None) -> str:

@@ -12,7 +12,8 @@ from bot.ports import Container
 from bot.vllm.arguments import arguments_of, serving_container
 from bot.vllm.differences import as_container
 
-_WEIGHTS = ("revision", "code-revision", "hf-config-path", "hf-overrides", "load-format", "lora-modules", "model-impl")
+_WEIGHTS = ("revision", "code-revision", "hf-config-path", "hf-overrides", "load-format", "model-impl")
+_ADAPTERS = ("lora-modules",)
 _NUMBERS = ("quantization", "dtype", "kv-cache-dtype", "calculate-kv-scales", "quantization-config")
 _TEXT = ("tokenizer", "tokenizer-revision", "tokenizer-mode", "chat-template", "chat-template-content-format")
 _CHOICE = ("generation-config", "override-generation-config", "logits-processors", "speculative-config")
@@ -28,6 +29,7 @@ class Identity:
     numbers: Mapping[str, str]
     text: Mapping[str, str]
     choice: Mapping[str, str]
+    adapters: Mapping[str, str]  # on top of the weights, for requests that name one
     volumes: str = ""  # where the weights may come from; only of a template
     hidden: str | None = None
 
@@ -50,8 +52,8 @@ def of_container(container: Container) -> Identity:
                 found[option] = value
         return found
 
-    weights, numbers, text, choice = (given(names) for names in (_WEIGHTS, _NUMBERS, _TEXT, _CHOICE))
-    return Identity(arguments.model, container.image, weights, numbers, text, choice, hidden=arguments.hidden)
+    groups = (given(names) for names in (_WEIGHTS, _NUMBERS, _TEXT, _CHOICE, _ADAPTERS))
+    return Identity(arguments.model, container.image, *groups, hidden=arguments.hidden)
 
 
 def of_template(template: Mapping[str, Any]) -> Identity | None:
@@ -72,6 +74,7 @@ def of_template(template: Mapping[str, Any]) -> Identity | None:
         found.numbers,
         found.text,
         found.choice,
+        found.adapters,
         json.dumps(volumes, sort_keys=True),
         found.hidden,
     )

@@ -61,6 +61,7 @@ class Kubelet:
         exit_code: int = 0,
         reason: str = "Completed",
         ran_seconds: float = 20,
+        restarts: int | None = None,
     ) -> None:
         """The container ended and was started again at once; it is ready after the pod's cold start."""
         now = datetime.now(UTC)
@@ -71,7 +72,7 @@ class Kubelet:
             {
                 "ready": False,
                 "started": False,
-                "restartCount": self._container(self._pod(namespace, pod), container)["restartCount"] + 1,
+                "restartCount": restarts or self._container(self._pod(namespace, pod), container)["restartCount"] + 1,
                 "state": {"running": {"startedAt": _text(now)}},
                 "lastState": {"terminated": _ended(exit_code, reason, now, ran_seconds)},
             },
@@ -93,6 +94,41 @@ class Kubelet:
                 "lastState": {},
             },
             phase="Pending",
+        )
+
+    def init_fails(
+        self, namespace: str, pod: str, container: str, *, exit_code: int = 1, reason: str = "Error", restarts: int = 3
+    ) -> None:
+        """This init container ended, and waits to be started again; the others have not begun."""
+        found = self._pod(namespace, pod)
+        ended = _ended(exit_code, reason, datetime.now(UTC), 5)
+        states = [
+            {
+                **status,
+                "ready": False,
+                "restartCount": restarts,
+                "state": {
+                    "waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting failed container"}
+                },
+                "lastState": {"terminated": ended},
+            }
+            if status["name"] == container
+            else status
+            for status in found["status"].get("initContainerStatuses", [])
+        ]
+        if container not in [status["name"] for status in states]:
+            raise LookupError(f"pod {pod} has no init container {container}")
+        self.cannot_start(namespace, pod, reason="PodInitializing", message="")
+        self._api.patch(
+            f"/api/v1/namespaces/{namespace}/pods/{pod}/status", {"status": {"initContainerStatuses": states}}
+        )
+
+    def evict(self, namespace: str, pod: str, *, message: str) -> None:
+        """The kubelet ends it for want of something on its node; it stays behind as a failed one."""
+        self.event(namespace, pod, type="Warning", reason="Evicted", message=message)
+        self._api.patch(
+            f"/api/v1/namespaces/{namespace}/pods/{pod}/status",
+            {"status": {"phase": "Failed", "reason": "Evicted", "message": message}},
         )
 
     def set_ready(self, namespace: str, pod: str, ready: bool, *, container: str | None = None) -> None:
@@ -164,14 +200,14 @@ class Kubelet:
             }
         )
 
-    def set_node(self, node: str, *, ready: str, reason: str, message: str) -> None:
+    def set_node(self, node: str, *, ready: str, reason: str, message: str, condition: str = "Ready") -> None:
         """The node's own word, or the node controller's where it has lost it: "True", "False" or "Unknown". The node
-        controller then says of its pods that they are not ready."""
+        controller then says of its pods that they are not ready. `condition`: another one, such as DiskPressure."""
         now = _text(datetime.now(UTC))
-        condition = {"type": "Ready", "status": ready, "reason": reason, "message": message}
+        told = {"type": condition, "status": ready, "reason": reason, "message": message}
         self._api.patch(
             f"/api/v1/nodes/{node}/status",
-            {"status": {"conditions": [{**condition, "lastHeartbeatTime": now, "lastTransitionTime": now}]}},
+            {"status": {"conditions": [{**told, "lastHeartbeatTime": now, "lastTransitionTime": now}]}},
         )
 
     def _write(

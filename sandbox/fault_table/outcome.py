@@ -18,6 +18,7 @@ class Outcome:
     diagnosed: Diagnosed | None
     seconds: float  # of the whole row
     doctor: str | None = None
+    looks: int = 1  # 2: it was inconclusive at first, and looked at once more
     error: str | None = None  # why it never came to a diagnosis
 
     @property

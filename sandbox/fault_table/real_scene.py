@@ -181,9 +181,26 @@ class RealScene(Scene):
         self.server.process.freeze_worker()
         self._stack.callback(self.server.process.thaw_worker)
 
+    def _do_core(self, what: str) -> None:
+        if what == "killed":
+            self.server.process.kill_core()
+            return
+        self.server.process.freeze_core()
+        self._stack.callback(self.server.process.thaw_core)
+
+    def _do_api(self, what: str) -> None:
+        self.server.process.freeze_api()
+        self._stack.callback(self._thaw_api)
+
+    def _thaw_api(self) -> None:
+        """Returns when it answers again, which the next row takes for granted."""
+        self.server.process.thaw_api()
+        own = f'up{{namespace="{self.namespace}"}}'
+        self.prometheus.wait_for(own, lambda found: bool(found) and found[0].value == 1, _CALM_WAIT_SECONDS)
+
     def _do_engine(self, what: str) -> None:
-        if what == "asleep":
-            self.server.process.sleep()
+        if what != "paused":
+            self.server.process.sleep(2 if what == "deeply asleep" else 1)
         else:
             self.server.process.pause()
         self._stack.callback(self.server.process.wake)

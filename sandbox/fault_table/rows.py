@@ -45,6 +45,9 @@ class Service(_Strict):
     flags: Flags = Field(default_factory=lambda: {"max-model-len": 16_384, "max-num-seqs": 32})
     slo: Mapping[str, float] = Field(default_factory=lambda: {"ttft_p99_seconds": 1.0, "tpot_p99_seconds": 0.2})
     more: Mapping[str, object] = Field(default_factory=dict)  # further keys of the service in fleet.yaml
+    beside: tuple[str, ...] = ()  # containers beside vLLM's
+    before: tuple[str, ...] = ()  # init containers
+    max_unavailable: Annotated[int, Field(ge=0)] = 0  # of a rolling update; else a new replica comes first
 
 
 class Offer(_Strict):
@@ -81,6 +84,7 @@ class RollOut(_Strict):
     image: str | None = None
     model: str | None = None
     flags: Flags | None = None
+    restart: bool = False  # `kubectl rollout restart`: an annotation, and nothing else
     never_ready: bool = False  # its pods start and stay unready: a kubelet's word follows
     wait: bool = True  # until all replicas are of the new revision
 
@@ -89,10 +93,11 @@ class Container(_Strict):
     """What a kubelet would say of the container of one pod (`pod`: by age, 0 is the oldest), or of `all`."""
 
     pod: int | Literal["all", "newest"] = 0
+    name: str | None = None  # another container than vLLM's
+    before: bool = False  # it is an init container
     exit_code: int = 137
     reason: str = "OOMKilled"
     waiting: str = "CrashLoopBackOff"
-    message: str | None = None
     restarts: int = 3
     ran_seconds: float = 20
     again: bool = False  # it was started again and loads; otherwise it waits
@@ -120,8 +125,16 @@ class NodeState(_Strict):
     """The kubelet's own word. A lost node ("Unknown") cannot be played: kwok's heartbeat brings it back at once."""
 
     node: int = 0
-    ready: Literal["False", "True"] = "False"
+    condition: str = "Ready"
+    ready: Literal["False", "True"] = "False"  # the condition's status
     reason: str
+    message: str
+
+
+class Eviction(_Strict):
+    """By the kubelet, for want of something on the node."""
+
+    pod: int | Literal["newest"] = 0
     message: str
 
 
@@ -136,7 +149,7 @@ class Sight(_Strict):
     kubectl: str | None = None
     contains: str | None = None
     prometheus: Literal["refuses", "hangs"] | None = None  # how it does not answer
-    seconds: Positive = 45.0  # how long it may take
+    seconds: Positive = 150.0  # how long it may take, on a machine that has other work, too
 
     @model_validator(mode="after")
     def _asks_one_thing(self) -> "Sight":
@@ -164,17 +177,24 @@ class Deed(_Strict):
     container: Container | None = None
     cannot_start: CannotStart | None = None
     event: PodEvent | None = None
+    evict: Eviction | None = None
+    quota: Mapping[str, str] | None = None  # hard limits of the namespace, from now on
     node: NodeState | None = None
+    unready: int | None = None  # a pod, by age: its readiness probe fails
     cordon: int | None = None  # a node, by number
+    taint: str | None = None  # of all its nodes, by key
     annotate: Mapping[str, str] | None = None  # the deployment itself
     log: tuple[str, ...] | None = None  # what the running container of the first pod has printed
     # to Prometheus
     prometheus: Literal["stopped", "frozen", "new"] | None = None  # new: it remembers nothing from before
     relabel: tuple[Mapping[str, object], ...] | None = None  # metric_relabel_configs of all jobs
+    scraped_twice: bool | None = None  # a second job scrapes the same pages
     # to a real server
     requests: Requests | None = None
     worker: Literal["frozen", "killed"] | None = None
-    engine: Literal["asleep", "paused"] | None = None
+    core: Literal["frozen", "killed"] | None = None  # the engine's process, between API and worker
+    api: Literal["frozen"] | None = None
+    engine: Literal["asleep", "deeply asleep", "paused"] | None = None
     ends: bool | None = None  # the process is waited for, and the kubelet tells of its end
 
     @model_validator(mode="after")

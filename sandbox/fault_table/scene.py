@@ -3,9 +3,9 @@
 import logging
 import string
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,21 +14,25 @@ import requests
 from sandbox.controlplane.api import ApiError
 from sandbox.controlplane.cluster import Cluster, GpuNode, VllmDeployment
 from sandbox.fault_table import doctor
-from sandbox.fault_table.bot_side import BotSide, now
-from sandbox.fault_table.grading import graded
+from sandbox.fault_table.bot_side import BotSide, Diagnosed, now
+from sandbox.fault_table.grading import Grade, Graded, graded
 from sandbox.fault_table.ground import Ground
 from sandbox.fault_table.outcome import NotShownError, Outcome
-from sandbox.fault_table.rows import Container, Deed, FleetFault, Offer, RollOut, Row, Sight
+from sandbox.fault_table.rows import Container, Deed, Eviction, FleetFault, Offer, RollOut, Row, Sight
 from sandbox.fleet.contract import GpuFault
-from sandbox.prometheus import Prometheus, Sample
+from sandbox.prometheus import Job, Prometheus, Sample
 
 log = logging.getLogger(__name__)
 
 SERVICE = "chat"
 _NEVER = 86_400.0  # a cold start that no row waits for
 _POLL_SECONDS = 0.2
-_SETTLED_SECONDS = 60.0
-_SCRAPED_SECONDS = 45.0
+# Deadlines are for a machine that has other work, too; what is waited for comes in seconds on an idle one.
+_SETTLED_SECONDS = 180.0
+_SCRAPED_SECONDS = 120.0
+_BEGUN_SECONDS = 60.0
+_SCRAPES = 7  # a second apart: so many of each replica, and its state can be told from them
+_LOOK_AGAIN_SECONDS = 4.0
 _SHOWN = 600  # characters of what is seen instead
 
 
@@ -37,12 +41,26 @@ class PinnedDeployment(VllmDeployment):
     """Only on the row's own nodes, so that rows side by side do not take each other's GPUs."""
 
     pinned_to: str = ""
+    beside: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    max_unavailable: int = 0
 
     def manifests(self) -> list[dict[str, Any]]:
         made = super().manifests()
-        template = made[0]["spec"]["template"]["spec"]
+        spec = made[0]["spec"]
+        template = spec["template"]["spec"]
         template["nodeSelector"] = {"vllm-oncall.sandbox/row": self.pinned_to}
+        template["containers"] += [_small(name) for name in self.beside]
+        if self.before:
+            template["initContainers"] = [_small(name) for name in self.before]
+        if self.max_unavailable:
+            spec["strategy"]["rollingUpdate"] = {"maxSurge": 0, "maxUnavailable": self.max_unavailable}
         return made
+
+
+def _small(name: str) -> dict[str, Any]:
+    """A container of somebody else's, as sidecars are."""
+    return {"name": name, "image": f"{name}:1", "resources": {"limits": {"cpu": "1", "memory": "128Mi"}}}
 
 
 class Scene:
@@ -74,14 +92,24 @@ class Scene:
         for deed in self.row.do:
             self.do(deed)
         self.began = self.began or now()
+        found, grade = self.looked(self.began)
+        # Where less was said than could have been, a person looks again a moment later, as the bot does in its next
+        # round. Something that is not so is never asked for twice.
+        again = grade.grade is Grade.INCONCLUSIVE
+        if again:
+            time.sleep(_LOOK_AGAIN_SECONDS)
+            found, grade = self.looked(self.began)
+        said = doctor.asked(self.metrics_url()) if self._ask_doctor else None
+        return Outcome(self.row, grade, found, time.monotonic() - begun, doctor=said, looks=2 if again else 1)
+
+    def looked(self, began: datetime) -> tuple[Diagnosed, Graded]:
+        """All that the row shows is there, and so the bot looks."""
         for sight in self.row.shows:
             self.see(sight)
-        found = self.bot.diagnose(self.declared(), self.labels(), self.began)
+        found = self.bot.diagnose(self.declared(), self.labels(), began)
         if found.runbook != self.row.runbook:
             raise NotShownError(f"the alert {dict(self.row.alert)} leads to the runbook {found.runbook}")
-        said = doctor.asked(self.metrics_url()) if self._ask_doctor else None
-        grade = graded(self.row.expect, found.round.findings)
-        return Outcome(self.row, grade, found, time.monotonic() - begun, doctor=said)
+        return found, graded(self.row.expect, found.round.findings)
 
     def declared(self) -> Mapping[str, Any]:
         """The service as fleet.yaml declares it."""
@@ -114,8 +142,9 @@ class Scene:
         self._stack.callback(self._delete_namespace)
         self.ground.cluster.deploy(self._deployment(service.model, service.flags, service.image))
         self.ground.cluster.wait_until_rolled_out(self.namespace, SERVICE, _SETTLED_SECONDS)
+        # A replica that has only just begun to report is called unclear, and rightly: that is not what rows are about.
         self.prometheus.wait_for(
-            f'count(count_over_time(up{{job="vllm",namespace="{self.namespace}"}}[1m]) >= 2)',
+            f'count(count_over_time(vllm:num_requests_running{{namespace="{self.namespace}"}}[1m]) >= {_SCRAPES})',
             lambda found: bool(found) and found[0].value >= service.replicas,
             _SCRAPED_SECONDS,
         )
@@ -131,6 +160,9 @@ class Scene:
             flags=flags,
             cold_start_seconds=1,
             pinned_to=self.row.name,
+            beside=self.row.service.beside,
+            before=self.row.service.before,
+            max_unavailable=self.row.service.max_unavailable,
         )
 
     def _add_node(self, name: str) -> None:
@@ -218,7 +250,7 @@ class Scene:
         given = {"namespace": name, "selector": {"app": SERVICE}, "mix": offer.kinds}
         self._stack.callback(lambda: _quietly(lambda: fleet.drop_load(name)))
         fleet.set_load(name, requests_per_second=0, timeout_seconds=offer.timeout_seconds, **given)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + _BEGUN_SECONDS
         while (one := fleet.saturation_rps(name)) is None:
             if time.monotonic() > deadline:
                 raise NotShownError(f"no replica of {name} takes requests")
@@ -242,12 +274,15 @@ class Scene:
 
     def _do_roll_out(self, wanted: RollOut) -> None:
         service, cluster = self.row.service, self.ground.cluster
+        before = len(self.pods())
         made = self._deployment(
             wanted.model or service.model,
             service.flags if wanted.flags is None else wanted.flags,
             wanted.image or service.image,
         )
-        annotations = {"vllm-oncall.sandbox/cold-start": f"{_NEVER:.0f}s"} if wanted.never_ready else None
+        annotations = {"kubectl.kubernetes.io/restartedAt": f"{now():%FT%TZ}"} if wanted.restart else {}
+        if wanted.never_ready:
+            annotations["vllm-oncall.sandbox/cold-start"] = f"{_NEVER:.0f}s"
         cluster.roll_out(
             self.namespace,
             SERVICE,
@@ -259,17 +294,23 @@ class Scene:
         if wanted.wait and not wanted.never_ready:
             cluster.wait_until_rolled_out(self.namespace, SERVICE, _SETTLED_SECONDS)
         elif wanted.never_ready:
-            self._wait_for_running_newcomer()
+            self._wait_for_running_newcomer(before - service.max_unavailable)
 
-    def _wait_for_running_newcomer(self) -> None:
+    def _wait_for_running_newcomer(self, others: int) -> None:
         """The new revision's pod is there, and kwok has nothing more to say of it."""
 
         def running() -> bool:
-            newest = self.pods()[-1]
-            states = newest["status"].get("containerStatuses", [])
-            return len(self.pods()) > self.row.service.replicas and all("running" in s["state"] for s in states)
+            pods = self.pods()
+            revisions = {pod["metadata"]["labels"]["pod-template-hash"] for pod in pods}
+            states = pods[-1]["status"].get("containerStatuses", [])
+            return (
+                len(pods) > others
+                and len(revisions) > 1
+                and bool(states)
+                and all("running" in s["state"] for s in states)
+            )
 
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + _BEGUN_SECONDS
         while not running():
             if time.monotonic() > deadline:
                 raise NotShownError("the new revision's pod does not run")
@@ -289,16 +330,29 @@ class Scene:
         kubelet = self.ground.control_plane.kubelet
         for pod in self.pods() if said.pod == "all" else [self.pod(said.pod)]:
             name = pod["metadata"]["name"]
-            kubelet.set_logs(self.namespace, name, said.log, previous=said.previous_log)
-            ended: dict[str, Any] = {
+            if said.before:
+                kubelet.init_fails(
+                    self.namespace,
+                    name,
+                    str(said.name),
+                    exit_code=said.exit_code,
+                    reason=said.reason,
+                    restarts=said.restarts,
+                )
+                continue
+            if said.name is None:
+                kubelet.set_logs(self.namespace, name, said.log, previous=said.previous_log)
+            told: dict[str, Any] = {
+                "container": said.name or "vllm",
                 "exit_code": said.exit_code,
                 "reason": said.reason,
                 "ran_seconds": said.ran_seconds,
             }
             if said.again:
-                kubelet.restart(self.namespace, name, **ended)
+                restarts = said.restarts if "restarts" in said.model_fields_set else None
+                kubelet.restart(self.namespace, name, **told, restarts=restarts)
             else:
-                kubelet.crash(self.namespace, name, **ended, waiting=said.waiting, restarts=said.restarts)
+                kubelet.crash(self.namespace, name, **told, waiting=said.waiting, restarts=said.restarts)
 
     def _do_cannot_start(self, said: Any) -> None:
         kubelet = self.ground.control_plane.kubelet
@@ -316,12 +370,39 @@ class Scene:
             count=said.count,
         )
 
+    def _do_evict(self, said: Eviction) -> None:
+        name = self.pod(said.pod)["metadata"]["name"]
+        self.ground.control_plane.kubelet.evict(self.namespace, name, message=said.message)
+
+    def _do_taint(self, key: str) -> None:
+        for node in self.nodes:
+            taint = {"key": key, "value": "present", "effect": "NoSchedule"}
+            self.ground.control_plane.api.patch(f"/api/v1/nodes/{node}", {"spec": {"taints": [taint]}})
+
+    def _do_unready(self, which: int) -> None:
+        self.ground.control_plane.kubelet.set_ready(self.namespace, self.pod(which)["metadata"]["name"], False)
+
+    def _do_quota(self, hard: Mapping[str, str]) -> None:
+        """Returns when the quota controller has counted what is there, so that it holds."""
+        api, path = self.ground.control_plane.api, f"/api/v1/namespaces/{self.namespace}/resourcequotas/limit"
+        metadata = {"name": "limit", "namespace": self.namespace}
+        api.create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": dict(hard)}})
+        deadline = time.monotonic() + _BEGUN_SECONDS
+        while set(api.get(path).get("status", {}).get("used", {})) != set(hard):
+            if time.monotonic() > deadline:
+                raise NotShownError("the quota controller does not count")
+            time.sleep(_POLL_SECONDS)
+
     def _do_log(self, lines: tuple[str, ...]) -> None:
         self.ground.control_plane.kubelet.set_logs(self.namespace, self.pod(0)["metadata"]["name"], lines)
 
     def _do_node(self, said: Any) -> None:
         self.ground.control_plane.kubelet.set_node(
-            self.nodes[said.node], ready=said.ready, reason=said.reason, message=said.message
+            self.nodes[said.node],
+            ready=said.ready,
+            reason=said.reason,
+            message=said.message,
+            condition=said.condition,
         )
 
     def _do_prometheus(self, what: str) -> None:
@@ -335,8 +416,12 @@ class Scene:
     def _do_relabel(self, rules: tuple[Mapping[str, object], ...]) -> None:
         self._own_prometheus({"metric_relabel_configs": [dict(rule) for rule in rules]})
 
-    def _own_prometheus(self, more: Mapping[str, Any]) -> Prometheus:
-        own = Prometheus(self.ground.folder / f"prometheus-{self.row.name}", self.ground.jobs(more))
+    def _do_scraped_twice(self, twice: bool) -> None:
+        again = [replace(job, name=f"{job.name}-again") for job in self.ground.jobs() if job.name == "vllm"]
+        self._own_prometheus({}, again)
+
+    def _own_prometheus(self, more: Mapping[str, Any], besides: Sequence[Job] = ()) -> Prometheus:
+        own = Prometheus(self.ground.folder / f"prometheus-{self.row.name}", [*self.ground.jobs(more), *besides])
         self._stack.enter_context(own)
         self.bot = self.ground.bot.with_prometheus(own.url)
         own.wait_for(f"up{{{self.filled('$pods')}}}", bool, _SCRAPED_SECONDS)

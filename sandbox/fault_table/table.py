@@ -54,4 +54,5 @@ def cells(outcome: Outcome) -> tuple[str, ...]:
         return (row.fault, row.part, wanted, "not diagnosed", "not shown", "", outcome.doctor or "")
     said = ", ".join(outcome.graded.confirmed) or NOTHING
     seconds = f"{outcome.diagnosed.seconds:.1f}"
-    return (row.fault, row.part, wanted, said, outcome.graded.grade.value, seconds, outcome.doctor or "not asked")
+    grade = outcome.graded.grade.value + (" (looked again)" if outcome.looks > 1 else "")
+    return (row.fault, row.part, wanted, said, grade, seconds, outcome.doctor or "not asked")

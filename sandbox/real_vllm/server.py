@@ -86,7 +86,7 @@ class VllmServer:
     def stop(self) -> None:
         """Its children too, frozen ones first thawed."""
         with suppress(PartError):
-            for pid in _descendants(self.part.pid):
+            for pid in (self.part.pid, *_descendants(self.part.pid)):
                 _send(pid, signal.SIGCONT)
             self.part.stop()
         if self._guard is not None:
@@ -110,6 +110,23 @@ class VllmServer:
         """SIGKILL, as the kernel's OOM killer does."""
         _send(self._worker(), signal.SIGKILL)
 
+    def freeze_core(self) -> None:
+        """SIGSTOP to the process that schedules: worker and API live, and have nothing to say to each other."""
+        _send(self._core(), signal.SIGSTOP)
+
+    def thaw_core(self) -> None:
+        _send(self._core(), signal.SIGCONT)
+
+    def kill_core(self) -> None:
+        _send(self._core(), signal.SIGKILL)
+
+    def freeze_api(self) -> None:
+        """SIGSTOP to the process that listens: connections are accepted by the kernel, and nobody answers."""
+        _send(self.part.pid, signal.SIGSTOP)
+
+    def thaw_api(self) -> None:
+        _send(self.part.pid, signal.SIGCONT)
+
     def sleep(self, level: int = 1) -> None:
         """vLLM's sleep mode; the server must run with VLLM_SERVER_DEV_MODE=1 and --enable-sleep-mode."""
         requests.post(f"{self.url}/sleep", params={"level": str(level)}, timeout=30).raise_for_status()
@@ -124,6 +141,9 @@ class VllmServer:
 
     def _worker(self) -> int:
         return self._named("VLLM::Worker")
+
+    def _core(self) -> int:
+        return self._named("VLLM::EngineCore")
 
     def _named(self, name: str) -> int:
         deadline = time.monotonic() + 10

@@ -25,6 +25,8 @@ from tests.probes.fleets import UP, by_pod, world
 TARGET = Target(service="chat", namespace="llm")
 CONTEXT = contextvars.ContextVar("CONTEXT", default="")
 
+ONCE = "max by (namespace, pod, engine)"
+
 
 @pytest.fixture
 def pool():
@@ -55,7 +57,7 @@ QUEUE = {"id": "queue", "probe": "vllm_queue"}
 @pytest.fixture
 def busy():
     sources, cluster, ref = world()
-    sources.metrics.answers = {"by (namespace, pod) (max by (namespace, pod, engine) (vllm:num_requests_waiting": by_pod(cluster, 41, 50, 47)}
+    sources.metrics.answers = {f"by (namespace, pod) ({ONCE} (vllm:num_requests_waiting": by_pod(cluster, 41, 50, 47)}
     return sources, cluster, ref
 
 
@@ -101,7 +103,7 @@ def test_a_round_is_readings_and_a_verdict(busy, pool):
 
 def test_the_queries_are_kept_with_what_came_back(busy, pool):
     (observation,) = ask(runbook(QUEUE), busy[0], pool).observations
-    waiting = next(query for query in observation.queries if "by (namespace, pod) (max by (namespace, pod, engine) (vllm:num_requests_w" in query.promql)
+    waiting = next(q for q in observation.queries if f"by (namespace, pod) ({ONCE} (vllm:num_requests_w" in q.promql)
     assert waiting.value == "3 series" and waiting.link.startswith("http")
 
 

@@ -81,3 +81,19 @@ def test_where_others_gpus_may_be_the_idle_ones_no_mean_is_told():
     assert found.busy_ratio_mean is None and "which pod holds which GPU" in found.missing
     found, _ = ask({'Hostname=~"gpu-01"': gpus(*[0.98] * 12, *[0.95] * 4)})
     assert found.busy_ratio_mean == pytest.approx(0.9725)  # whichever they are
+
+
+def test_idle_gpus_of_a_replica_that_loads_do_not_count():
+    sources, cluster, _ = world()
+    busy = Answer(
+        tuple(
+            Sample({"gpu": str(n), "namespace": "llm", "pod": pod.name}, 0.0 if pod is cluster.pods[0] else 0.9, NOW)
+            for pod in cluster.pods
+            for n in range(4)
+        )
+    )
+    sources.metrics.answers = {'UTIL{namespace="llm",pod=~"chat-': busy}
+    cluster.pods[0] = replace(cluster.pods[0], ready=False)
+    found = observe(Params(service="chat"), sources)
+    assert (found.gpus, found.gpus_held) == (8, 8)
+    assert found.busy_ratio_mean == pytest.approx(0.9) and found.missing is None

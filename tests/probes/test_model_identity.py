@@ -43,13 +43,14 @@ def test_nothing_but_the_scheduling_changed():
         (("org/model", "--revision=abc", "--quantization=fp8", "--kv-cache-dtype=fp8"), "quantization_changed"),
         ((*NOW_ARGS, "--chat-template=/t.jinja"), "tokenizer_changed"),
         ((*NOW_ARGS, "--generation-config=vllm"), "sampling_changed"),
+        ((*NOW_ARGS, "--lora-modules", "a=/a", "sql=/adapters/sql"), "adapters_changed"),
     ],
 )
 def test_what_makes_another_model_is_told(before, field):
     found = ask(changed_from(*before)[0])
     told = {
         name: getattr(found, name)
-        for name in ("model_changed", "quantization_changed", "tokenizer_changed", "sampling_changed")
+        for name in (f"{what}_changed" for what in ("model", "quantization", "tokenizer", "sampling", "adapters"))
     }
     assert told == {name: name == field for name in told}
 

@@ -1,9 +1,10 @@
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from pydantic import ValidationError
 
-from bot.ports import SourceError
+from bot.ports import ContainerState, SourceError
 from bot.probes.node_conditions import Params, observe
 from tests.fakes import NOT_ANSWERING, NOW
 from tests.probes.fleets import world
@@ -40,6 +41,16 @@ def test_a_lost_node_whose_pods_are_being_deleted_is_still_one_of_theirs():
     gone = cluster.add_pod(ref, node="gpu-02", ready=False)
     cluster.pods[-1] = replace(gone, deleted_at=NOW)
     assert (ask(sources).not_ready, ask(sources).not_ready_node) == (1, "gpu-02")
+
+
+def test_the_node_from_which_a_replica_was_evicted_is_one_of_theirs_for_an_hour():
+    sources, cluster, ref = world(replicas=1)
+    cluster.add_node("gpu-02", conditions={"DiskPressure": True})
+    gone = replace(cluster.add_pod(ref, node="gpu-02", ready=False), phase="Failed")
+    ended = ContainerState("terminated", "Error", exit_code=137, at=NOW - timedelta(minutes=50))
+    for state, seen in ((ended, 1), (replace(ended, at=NOW - timedelta(days=9)), 0)):
+        cluster.pods[-1] = replace(gone, containers=(replace(gone.containers[0], state=state),))
+        assert ask(sources).under_pressure == seen
 
 
 def test_conditions_of_other_tools_are_told_as_they_are():
