@@ -52,8 +52,16 @@ def of_container(container: Container) -> Identity:
                 found[option] = value
         return found
 
-    groups = (given(names) for names in (_WEIGHTS, _NUMBERS, _TEXT, _CHOICE, _ADAPTERS))
-    return Identity(arguments.model, container.image, *groups, hidden=arguments.hidden)
+    return Identity(
+        arguments.model,
+        container.image,
+        weights=given(_WEIGHTS),
+        numbers=given(_NUMBERS),
+        text=given(_TEXT),
+        choice=given(_CHOICE),
+        adapters=given(_ADAPTERS),
+        hidden=arguments.hidden,
+    )
 
 
 def of_template(template: Mapping[str, Any]) -> Identity | None:
