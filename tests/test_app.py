@@ -53,7 +53,7 @@ def test_with_nobody_else_there_an_alert_is_on_disk_before_it_is_answered(settin
         )
         assert taken.status_code == 200
         with outside.store.read() as tx:
-            assert [a.name for a in tx.firing_alerts()] == [WEBHOOK["alerts"][0]["labels"]["alertname"]]
+            assert [a.fingerprint for a in tx.firing()] == [WEBHOOK["alerts"][0]["fingerprint"]]
     finally:
         app.stop()
 
@@ -150,6 +150,6 @@ def test_what_a_gpu_agent_reports_is_taken_in_as_an_alert(settings):
     app._gpu_event("gpu-07", event)
     app._gpu_event("gpu-07", event)
     with outside.store.read() as tx:
-        (alert,) = tx.firing_alerts()
+        (alert,) = tx.last_states([a.fingerprint for a in tx.firing()])
         assert (alert.name, alert.labels["node"], alert.labels["xid"]) == ("GpuXid", "gpu-07", "79")
         assert len(tx.deliveries(10)) == 1

@@ -70,6 +70,15 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
+class LastTold:
+    """What doubts about a firing alert rest on: a storm's alerts are not read as a whole for that."""
+
+    fingerprint: str
+    starts_at: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One change of one alert's state, on disk and waiting for triage. `id` gives the order of arrival."""
 

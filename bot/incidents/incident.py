@@ -9,7 +9,7 @@ from typing import Protocol
 
 from bot.audit import AuditEntry, ChainedEntry
 from bot.fleet import WorkloadRef
-from bot.incidents.alert import Alert, AlertStatus, Delivery, TruncatedGroup
+from bot.incidents.alert import Alert, AlertStatus, Delivery, LastTold, TruncatedGroup
 from bot.incidents.judge import Finding, Observation
 from bot.report import Report
 from bot.runbook.schema import Severity
@@ -152,8 +152,12 @@ class IncidentTx(Protocol):
         """As a webhook would: what equals the fingerprint's last stored (status, startsAt) is dropped. Number kept."""
         ...
 
-    def firing_alerts(self) -> Sequence[Alert]:
-        """The last stored state of every alert that is firing, with `received_at` of the last time it was told."""
+    def firing(self) -> Sequence[LastTold]:
+        """Every alert that is firing by its last telling, with `received_at` of that."""
+        ...
+
+    def last_states(self, fingerprints: Sequence[str]) -> Sequence[Alert]:
+        """Of those that are known, by fingerprint."""
         ...
 
     def new_incident_number(self) -> int: ...

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from bot.incidents.alert import Alert, AlertStatus
+from bot.incidents.alert import Alert, AlertStatus, LastTold
 from bot.incidents.incident import Store, Timing
 from bot.ports import FiringAlert, SourceError
 
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 # Alertmanager keeps no alerts on disk and Prometheus sends each again within a minute; then `for` has to pass anew.
 # Twice that, so that what burns is back in both lists before its absence counts.
 FORGETFUL_SECONDS = 120
+# So many alerts become rows at a time.
+PART = 500
 
 
 class Told(Protocol):
@@ -58,7 +60,7 @@ class Reconcile:
         self._next = now + self._interval
         with self._store.read() as tx:
             groups = tx.truncated_groups()
-            firing = {a.fingerprint: a for a in tx.firing_alerts()}
+            firing = {a.fingerprint: a for a in tx.firing()}
         if groups:
             self._suspects |= set(firing)
         self._suspects &= set(firing)
@@ -70,20 +72,27 @@ class Reconcile:
         try:
             restarted = self._restarted_after(now - timedelta(seconds=FORGETFUL_SECONDS))
             told = {a.fingerprint: a for a in self._told.active() if a.fingerprint is not None}
-            computed = [a for a in self._computed.alerts() if a.state == "firing"]
+            lacking = doubtful - told.keys()
+            computed = [a for a in self._computed.alerts() if a.state == "firing"] if lacking else []
         except SourceError as error:
             log.warning("alerts in doubt stay as they were", extra={"doubtful": len(doubtful), "why": str(error)})
             return False
-        found = [_taken(a, firing.get(f), now) for f, a in told.items() if groups or f in doubtful]
+        found = [a for f, a in told.items() if groups or f in doubtful]
         if restarted is not None:
             log.info("what is absent counts later: %s restarted lately and may list too few", restarted)
-            with self._store.write() as tx:
-                return tx.take_in(found) > 0
-        gone = [a for a in self._gone(doubtful, firing, told, now) if not _is_computed(a, computed)]
+            gone: list[Alert] = []
+        else:
+            gone = self._gone(doubtful, told, now, computed)
         with self._store.write() as tx:
-            kept = tx.take_in([*found, *(replace(a, status=AlertStatus.RESOLVED, received_at=now) for a in gone)])
-            tx.reconciled([g.id for g in groups])
-        self._suspects -= {a.fingerprint for a in gone} | set(told)
+            # In parts: a storm's alerts need not all be there as rows at once.
+            kept = sum(
+                tx.take_in([_taken(a, firing.get(a.fingerprint or ""), now) for a in found[start : start + PART]])
+                for start in range(0, len(found), PART)
+            )
+            kept += tx.take_in([replace(a, status=AlertStatus.RESOLVED, received_at=now) for a in gone])
+            if restarted is None:
+                tx.reconciled([g.id for g in groups])
+        self._suspects -= {a.fingerprint for a in gone} | (set(told) if restarted is None else set())
         return kept > 0
 
     def _restarted_after(self, moment: datetime) -> str | None:
@@ -94,25 +103,32 @@ class Reconcile:
         return "Prometheus" if started is not None and started > moment else None
 
     def _gone(
-        self, doubtful: set[str], firing: Mapping[str, Alert], told: Mapping[str, FiringAlert], now: datetime
+        self, doubtful: set[str], told: Mapping[str, FiringAlert], now: datetime, computed: Sequence[FiringAlert]
     ) -> list[Alert]:
-        gone = []
+        twice = []
         for fingerprint in sorted(doubtful):
             if fingerprint in told:
                 self._lacked.pop(fingerprint, None)
             elif fingerprint in self._lacked:
-                gone.append(firing[fingerprint])
+                twice.append(fingerprint)
             else:
                 self._lacked[fingerprint] = now
-        return gone
+        if not twice:
+            return []
+        with self._store.read() as tx:
+            alerts = tx.last_states(twice)
+        by_name: dict[str | None, list[FiringAlert]] = {}
+        for one in computed:
+            by_name.setdefault(one.labels.get("alertname"), []).append(one)
+        return [a for a in alerts if not _is_computed(a, by_name.get(a.labels.get("alertname"), ()))]
 
 
-def _is_computed(alert: Alert, computed: list[FiringAlert]) -> bool:
+def _is_computed(alert: Alert, computed: Sequence[FiringAlert]) -> bool:
     """Prometheus adds external labels only on the way to Alertmanager: its own labels are a subset of the alert's."""
     return any(alert.labels.items() >= a.labels.items() for a in computed)
 
 
-def _taken(alert: FiringAlert, stored: Alert | None, now: datetime) -> Alert:
+def _taken(alert: FiringAlert, stored: LastTold | None, now: datetime) -> Alert:
     """As a webhook would have told it. The API spells the same startsAt otherwise (`.100Z` for the webhook's `.1Z`):
     where it is the moment that we know, our spelling stays, or it would look like a new state."""
     same = stored is not None and _moment(stored.starts_at) == _moment(alert.starts_at)

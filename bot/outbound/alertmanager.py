@@ -104,10 +104,14 @@ class Alertmanager:
 
     def _ask(self, form: type[_Form], method: str, path: str, **question: Any) -> _Form:
         http = self._connected()
-        answer = http.json(method, path, **question)
+        reply = http.ask(method, path, **question)
+        if reply.status != 200:
+            raise http.refused(path, reply)
         try:
-            return TypeAdapter(form).validate_python(answer)
+            # From its text to the form: a storm's alerts as Python's dicts in between would double the memory.
+            return TypeAdapter(form).validate_json(reply.body)
         except ValidationError as error:
+            http.parsed(path, reply)  # raises if it is no JSON at all
             hint = f"Does {_SETTING} point at an Alertmanager (API v2)?"
             raise http.error(f"{path} answered in a form this bot does not know: {error}", hint) from error
 

@@ -10,6 +10,7 @@ import io
 import math
 import os
 import tempfile
+import threading
 from collections.abc import Sequence
 from datetime import UTC
 from importlib import import_module
@@ -22,6 +23,7 @@ WIDTH_INCHES, HEIGHT_INCHES, DPI = 8.0, 4.0, 100
 FONT = 17
 TITLE_CHARACTERS = 60
 SECONDS_BELOW_MINUTES = 8  # a shorter graph has its times with seconds
+_ONE = threading.Lock()
 _LINE, _BAD, _MARK = "#1264a3", "#e01e5a", "#454245"
 
 
@@ -33,6 +35,12 @@ def load() -> tuple[Any, Any]:
 
 
 def plot(graph: Graph) -> bytes:
+    """One at a time: side by side none is ready sooner (it is all computing), and each takes memory."""
+    with _ONE:
+        return _plotted(graph)
+
+
+def _plotted(graph: Graph) -> bytes:
     figure_class, canvas_class = load()
     figure = figure_class(figsize=(WIDTH_INCHES, HEIGHT_INCHES), dpi=DPI, layout="constrained")
     canvas_class(figure)

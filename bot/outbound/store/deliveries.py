@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from bot.incidents.alert import Alert, AlertStatus, Delivery, TakenIn, TruncatedGroup
+from bot.incidents.alert import Alert, AlertStatus, Delivery, LastTold, TakenIn, TruncatedGroup
 from bot.outbound.store import tables
 from bot.outbound.store.engines import lock_intake
 from bot.outbound.store.rows import Rows, in_chunks, row_of, upsert, value_of
@@ -66,11 +66,17 @@ class DeliveryRows(Rows):
         for chunk in in_chunks(ids):
             self._connection.execute(sa.delete(tables.delivery).where(tables.delivery.c.id.in_(chunk)))
 
-    def firing_alerts(self) -> Sequence[Alert]:
+    def firing(self) -> Sequence[LastTold]:
         t = tables.alert
         # The word stands in the query's text, so that the planner sees that the partial index serves it.
-        firing = sa.select(t).where(sa.literal_column("status") == sa.literal_column("'firing'"))
-        return self._all(Alert, firing.order_by(t.c.fingerprint))
+        firing = sa.literal_column("status") == sa.literal_column("'firing'")
+        return self._all(LastTold, sa.select(t.c.fingerprint, t.c.starts_at, t.c.received_at).where(firing))
+
+    def last_states(self, fingerprints: Sequence[str]) -> Sequence[Alert]:
+        t = tables.alert
+        chunks = in_chunks(sorted(fingerprints))
+        found = (self._all(Alert, sa.select(t).where(t.c.fingerprint.in_(c)).order_by(t.c.fingerprint)) for c in chunks)
+        return tuple(alert for chunk in found for alert in chunk)
 
     def truncated_groups(self) -> Sequence[TruncatedGroup]:
         t = tables.truncated_group

@@ -88,7 +88,7 @@ def test_a_block_that_raises_leaves_nothing(store):
         tx.audit(AuditEntry(NOW, "bot", "incident.opened", "inc-1", {}))
         _ = 1 / 0
     with store.read() as tx:
-        assert (tx.incident(1), tx.card(1), tx.deliveries(1), tx.firing_alerts()) == (None, None, (), ())
+        assert (tx.incident(1), tx.card(1), tx.deliveries(1), tx.firing()) == (None, None, (), ())
         assert tx.audited(None, 1) == ()
 
 
@@ -142,7 +142,7 @@ DUE = {
     "due_rounds": ("ix_round_due", lambda tx: tx.due_rounds(NOW)),
     "stale_cards": ("ix_card_due", lambda tx: tx.stale_cards()),
     "waiting_messages": ("ix_thread_message_due", lambda tx: tx.waiting_messages(10)),
-    "firing_alerts": ("ix_alert_due", lambda tx: tx.firing_alerts()),
+    "firing": ("ix_alert_due", lambda tx: tx.firing()),
     "open_incidents": ("ix_incident_state_resolved_at", lambda tx: tx.open_incidents()),
     "proposals_in": ("ix_proposal_state", lambda tx: tx.proposals_in(ProposalState.RUNNING)),
     "started_since": ("ix_proposal_started_at", lambda tx: tx.started_since(NOW)),
