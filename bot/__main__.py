@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from bot import logs
+from bot.allocator import be_frugal
 from bot.app import App, ConfigurationError, connect, prometheus_of, terminal
 from bot.commands import dispatch
 from bot.commands.words import UsageError
@@ -40,6 +41,7 @@ T = TypeVar("T")
 @cli.command()
 def run() -> None:
     """Run the bot, until SIGTERM."""
+    be_frugal()
     settings = _settings()
     logs.configure(settings.log_level)
     bot = _or_exit(lambda: App(connect(settings)))

@@ -14,7 +14,7 @@ TESTS = ROOT / "tests"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("bot.__main__",),
     ("bot.app", "bot.agent"),
-    ("bot.inbound", "bot.leader", "bot.settings", "bot.logs"),
+    ("bot.inbound", "bot.leader", "bot.settings", "bot.logs", "bot.allocator"),
     ("bot.commands", "bot.digests"),
     ("bot.announce",),
     ("bot.rollout", "bot.loadtest", "bot.readiness", "bot.monitoring"),
