@@ -10,26 +10,30 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bot.fleet import Service
 from bot.ports import SourceError, Sources
-from bot.probes.asking import Later, whole
+from bot.probes.asking import Later, quantile, whole
 from bot.probes.gateway import Gateway, gateway_of
 from bot.probes.naming import first, names
 from bot.probes.replica_states import Replica, Replicas, ReplicaState, replica_states
-from bot.probes.served import selector_of, service_of
+from bot.probes.served import selector_of, service_of, serving_pods
 from bot.vllm import series
 
 # Of the window: two minutes of five. A step of a large model takes a second; compiling for a new shape, half a minute.
 _STILL_SHARE = 0.4
 _STILL_LEAST_SECONDS = 8.0  # a long prompt that is not chunked takes whole seconds, however short the window
+_LONG_STEPS = 3  # times the longest prefill, where prompts are computed in one piece: so long a step may rightly take
 _NAMED = 3  # unclear ones whose reason is told
 _SLEPT_WINDOWS = 12  # an hour of windows of five minutes: how long ago they may have fallen asleep
+_NEARLY_ALL = 0.999
 
 
 class Params(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     service: str
-    # With work and without a step for so long, an engine hangs. Default: two fifths of the window (2 of 5 minutes).
+    # With work and without a step for so long, an engine hangs. Default: two fifths of the window (2 of 5 minutes), or
+    # more where single steps have been seen to take longer.
     still_seconds: Annotated[float, Field(gt=0)] | None = None
 
 
@@ -71,7 +75,9 @@ class Reading:
 
 def observe(params: Params, sources: Sources) -> Reading:
     service = service_of(sources, params.service)
-    limit = params.still_seconds or max(_STILL_LEAST_SECONDS, _STILL_SHARE * sources.window_seconds)
+    limit = params.still_seconds or max(
+        _STILL_LEAST_SECONDS, _STILL_SHARE * sources.window_seconds, _LONG_STEPS * _longest_step(sources, service)
+    )
     arriving = Later(lambda: gateway_of(sources, service, selector_of(sources, service)))
     found = replica_states(sources, service, limit)
     if not found.all:
@@ -80,6 +86,20 @@ def observe(params: Params, sources: Sources) -> Reading:
     told = _told(found, service.cold_start_seconds, _demand(arriving), sources.now)
     asleep = [r for r in found.all if r.state is ReplicaState.ASLEEP]
     return replace(told, asleep_cut_off=_cut_off(sources, selector_of(sources, service), asleep)) if asleep else told
+
+
+def _longest_step(sources: Sources, service: Service) -> float:
+    """Without chunking a prompt is one step, and all others wait for its end. 0 where that is not so, or not known."""
+    try:
+        chunked = {pod.effective.chunked_prefill for pod in serving_pods(sources, service)}
+    except SourceError:
+        return 0.0
+    if False not in chunked:
+        return 0.0
+    window = f"{round(_SLEPT_WINDOWS * sources.window_seconds)}s"
+    buckets = series.histogram_rate(series.PREFILL_TIME, selector_of(sources, service), window)
+    slowest = quantile(sources.metrics, _NEARLY_ALL, buckets)
+    return 0.0 if slowest is None else slowest.high or slowest.low
 
 
 def _cut_off(sources: Sources, selector: str, asleep: Sequence[Replica]) -> int | None:

@@ -5,7 +5,7 @@ from bot.ports import Answer, ContainerState
 from bot.probes.vllm_engine import Params, observe
 from tests.fakes import NOT_ANSWERING, NOW, FakeEngine, FakeEngines
 from tests.probes.engines import show
-from tests.probes.fleets import by_pod, world
+from tests.probes.fleets import by_pod, histogram, world
 
 
 def seen(**kinds):
@@ -26,6 +26,16 @@ def test_replicas_are_counted_by_state_and_the_bad_ones_named():
     assert (found.hung_pod, found.hung_pods) == (cluster.pods[1].name, cluster.pods[1].name)
     assert (found.hung_requests, found.hung_seconds) == (13, 270)
     assert (found.dead, found.asleep, found.missing) == (0, 0, None)
+
+
+def test_where_one_step_takes_minutes_rightly_no_step_for_minutes_is_no_hang_yet():
+    sources, cluster = seen(p0="hung")  # for 270 s
+    sources.metrics.answers["request_prefill_time_seconds_bucket"] = histogram(le_60=1, le_120=9, le_inf=9)
+    assert ask(sources).hung == 1, "a step is short where prompts are computed in pieces"
+    one = replace(cluster.pods[0].containers[0], args=("m", "--no-enable-chunked-prefill"))
+    cluster.pods[0] = replace(cluster.pods[0], containers=(one,))
+    found = ask(sources)
+    assert (found.hung, found.unclear) == (None, 1) and "360 s make a hang" in found.missing
 
 
 def test_a_night_without_work_is_idle_and_nothing_else():
