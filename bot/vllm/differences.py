@@ -18,9 +18,7 @@ class Differences:
     lines: tuple[str, ...]  # "image v0.31.0 → v0.32.0", "--max-num-seqs 256 → 64"
     image: bool
     arguments: bool
-    restart: bool = (
-        False  # nothing that its containers would notice: a label, an annotation
-    )
+    restart: bool = False  # nothing that its containers would notice: a label, an annotation
 
     @property
     def text(self) -> str:
