@@ -80,10 +80,11 @@ def check_runbooks(
         _exit(f"no such folder: {', '.join(missing)}")
     proof = _proof(prometheus)
     mistakes = list(check(places, cases=cases, promql=proof))
-    good = library(places).runbooks
+    found = library(places)
+    good = found.runbooks
     broken = {mistake.path for mistake in mistakes if mistake.path.stem not in good}
     count, failed = run_all(good, cases) if cases is not None else (None, ())
-    _print(render(as_report([*mistakes, *failed], len(good) + len(broken), told(proof, count))))
+    _print(render(as_report([*mistakes, *failed], len(good) + len(broken), (*found.replaced, *told(proof, count)))))
     if mistakes or failed:
         raise typer.Exit(1)
     raise typer.Exit(2 if proof is not None and proof.stopped is not None else 0)

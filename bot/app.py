@@ -62,7 +62,7 @@ from bot.remediation.review import Review
 from bot.remediation.world import Rules, World
 from bot.report import Report
 from bot.runbook.checking import Library, library
-from bot.runbook.loading import Mistake, our_folder, read_yaml, told
+from bot.runbook.loading import Mistake, all_told, our_folder, read_yaml
 from bot.runbook.schema import Runbook
 from bot.settings import AgentAccess, PrometheusSettings, Settings
 
@@ -176,7 +176,7 @@ def read_fleet(path: Path) -> Fleet:
     try:
         return Fleet.model_validate(document)
     except ValidationError as error:
-        wrong = [str(told(path, document, one)) for one in error.errors(include_url=False)]
+        wrong = map(str, all_told(path, document, error, Fleet))
         raise ConfigurationError("\n".join([*wrong, hint])) from error
 
 

@@ -1,6 +1,6 @@
 """A runbook's case file: readings, and the verdicts that must follow from them. The runbook's tests, as data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ import pydantic
 from bot.incidents.judge import Finding, Observation, Verdict, judge
 from bot.probes.finder import fields_of, probe_names
 from bot.runbook.conditions import nearest
-from bot.runbook.loading import Mistake, position, read_yaml
+from bot.runbook.loading import Mistake, all_told, position, read_yaml
 from bot.runbook.schema import Runbook
 
 _WORDS = {"confirmed": Verdict.CONFIRMED, "ruled out": Verdict.RULED_OUT, "inconclusive": Verdict.INCONCLUSIVE}
@@ -31,9 +31,6 @@ class Case(pydantic.BaseModel):
     suppressed: tuple[str, ...] = ()
 
 
-_CASES = pydantic.TypeAdapter(tuple[Case, ...])
-
-
 def run_all(runbooks: Mapping[str, Runbook], folder: Path) -> tuple[int, tuple[Mistake, ...]]:
     """How many cases there were, and what is wrong. A runbook without a file there has none."""
     there = [(book, folder / f"{name}.yaml") for name, book in sorted(runbooks.items())]
@@ -48,19 +45,23 @@ def run(runbook: Runbook, path: Path) -> tuple[Mistake, ...]:
     document = read_yaml(path)
     if isinstance(document, Mistake):
         return (document,)
-    try:
-        cases = _CASES.validate_python(document)
-    except pydantic.ValidationError as error:
-        return tuple(
-            Mistake(path, *position(document, tuple(one["loc"])), f"{'.'.join(map(str, one['loc']))}: {one['msg']}")
-            for one in error.errors(include_url=False)
-        )
+    if not isinstance(document, list):
+        return (Mistake(path, 1, 1, "is to be a list of cases: - name: …, readings: …, expect: …"),)
+    cases: list[tuple[int, Case]] = []
+    wrong: list[Mistake] = []
+    for index, one in enumerate(document):
+        try:
+            cases.append((index, Case.model_validate(one)))
+        except pydantic.ValidationError as error:
+            wrong += all_told(path, document, error, Case, (index,))
     found = [
         Mistake(path, *position(document, (index, *place)), f"{case.name}: {text}")
-        for index, case in enumerate(cases)
+        for index, case in cases
         for place, text in _wrong(runbook, case)
     ]
-    return (*found, *(Mistake(path, 1, 1, text) for text in _not_shown(runbook, cases)))
+    if wrong:  # what they would show is not known
+        return (*wrong, *found)
+    return (*found, *(Mistake(path, 1, 1, text) for text in _not_shown(runbook, [case for _, case in cases])))
 
 
 def judged(runbook: Runbook, case: Case) -> tuple[Finding, ...]:
@@ -119,7 +120,7 @@ def _unknown_names(runbook: Runbook, case: Case) -> list[tuple[tuple[str, ...], 
     return found
 
 
-def _not_shown(runbook: Runbook, cases: tuple[Case, ...]) -> list[str]:
+def _not_shown(runbook: Runbook, cases: Sequence[Case]) -> list[str]:
     shown = {(rule, verdict) for case in cases for rule, verdict in case.expect.items()}
     return [
         f"no case in which {rule.id} is {verdict}"

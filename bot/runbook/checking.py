@@ -18,7 +18,7 @@ from bot.probes import finder as probes
 from bot.report import Code, Note, Report, Text, plain
 from bot.runbook import conditions
 from bot.runbook.conditions import Kind, nearest
-from bot.runbook.loading import Mistake, Place, RunbookFile, load
+from bot.runbook.loading import Mistake, Place, RunbookFile, in_words, load
 from bot.runbook.schema import Rule, Runbook, Signal, Step
 from bot.runbook.words import TARGET_WORDS, broken, filled, names_in, range_fields
 
@@ -43,6 +43,7 @@ class Library:
 
     runbooks: Mapping[str, Runbook]
     mistakes: tuple[Mistake, ...]
+    replaced: tuple[str, ...] = ()  # which file stands for which other, in words
 
 
 def check(folders: Sequence[Path], *, cases: Path | None = None, promql: PromQL | None = None) -> tuple[Mistake, ...]:
@@ -53,7 +54,13 @@ def check(folders: Sequence[Path], *, cases: Path | None = None, promql: PromQL 
         found += [
             file.mistake((), f"has no case file: readings and expected verdicts belong into {cases / file.path.name}")
             for file in loaded.files
-            if not (cases / file.path.name).is_file()
+            if not (cases / f"{file.runbook.name}.yaml").is_file()
+        ]
+        names = sorted({*(f.runbook.name for f in loaded.files), *(m.path.stem for m in loaded.mistakes)})
+        found += [
+            Mistake(path, 1, 1, f"no runbook '{path.stem}'{nearest(path.stem, names)}")
+            for path in sorted(cases.glob("*.yaml"))
+            if path.stem not in names
         ]
     return tuple(sorted((*loaded.mistakes, *found), key=lambda m: (str(m.path), m.line, m.column)))
 
@@ -65,17 +72,22 @@ def library(folders: Sequence[Path], before: Mapping[str, Runbook] | None = None
     good: dict[str, Runbook] = {}
     mistakes = list(loaded.mistakes)
     broken_names = {mistake.path.stem for mistake in loaded.mistakes}
+    places: dict[str, Path] = {}
+    replaced: list[str] = []
     for file in loaded.files:
         wrong = list(mistakes_of(file))
         mistakes += wrong
         if wrong:
             broken_names.add(file.runbook.name)
         else:
-            good[file.runbook.name] = file.runbook
+            name = file.runbook.name
+            if name in places:
+                replaced.append(f"{file.path} replaces {places[name]}.")
+            good[name], places[name] = file.runbook, file.path
     for name in broken_names - good.keys():
         if before is not None and name in before:
             good[name] = before[name]
-    return Library(good, tuple(mistakes))
+    return Library(good, tuple(mistakes), tuple(replaced))
 
 
 def as_report(mistakes: Sequence[Mistake], runbooks: int, notes: Sequence[str] = ()) -> Report:
@@ -152,7 +164,7 @@ def _of_params(place: Place, step: Step, model: type[pydantic.BaseModel], promql
         for one in error.errors(include_url=False):
             where = ".".join(str(part) for part in one["loc"])
             lacks = one["type"] == "missing"
-            text = f"probe {step.probe} needs the parameter '{where}'" if lacks else f"{where}: {one['msg']}"
+            text = f"probe {step.probe} needs the parameter '{where}'" if lacks else f"{where}: {in_words(one)}"
             yield (*place, *(("probe",) if lacks else ("with", *one["loc"]))), text
         return
     if "query" in known:
@@ -237,7 +249,9 @@ def _of_rule(
         yield from _of_action(where, suggestion.action, suggestion.with_, suggestion.by_hand)
     known = [other.id for other in runbook.rules]
     for index, other in enumerate(rule.suppresses):
-        if other not in known or other == rule.id:
+        if other == rule.id:
+            yield (*place, "suppresses", index), f"'{other}' is this rule itself"
+        elif other not in known:
             yield (*place, "suppresses", index), f"no other rule '{other}'{nearest(other, known)}"
 
 
@@ -273,17 +287,30 @@ def _of_action(place: Place, name: str, with_: Mapping[str, Any], by_hand: str |
             model.model_validate(fixed)
         except pydantic.ValidationError as error:
             for one in error.errors(include_url=False):
-                message = str(one["msg"]).removeprefix("Value error, ")
-                yield (*place, "with", *one["loc"]), f"action {name}: {message}"
+                where = ".".join(str(part) for part in one["loc"])
+                yield (*place, "with", *one["loc"]), f"action {name}: {where + ': ' if where else ''}{in_words(one)}"
 
 
 def _circles(runbook: Runbook) -> _Found:
-    """Two rules that explain each other away would leave nothing."""
-    suppresses = {rule.id: set(rule.suppresses) for rule in runbook.rules}
+    """Rules that explain each other away would leave nothing. Each circle once, at its first rule."""
+    suppresses = {rule.id: [other for other in rule.suppresses if other != rule.id] for rule in runbook.rules}
+    told: set[str] = set()
     for index, rule in enumerate(runbook.rules):
-        reached, ahead = set[str](), set(rule.suppresses)
-        while ahead:
-            reached |= ahead
-            ahead = {far for near in ahead for far in suppresses.get(near, set())} - reached
-        if rule.id in reached and rule.id not in rule.suppresses:
-            yield ("rules", index, "suppresses"), f"'{rule.id}' is suppressed by what it suppresses"
+        circle = _way(rule.id, rule.id, suppresses)
+        if circle and not told & set(circle):
+            told |= set(circle)
+            way = " suppresses ".join([rule.id, *circle])
+            yield ("rules", index, "suppresses"), f"in the end suppresses itself: {way}"
+
+
+def _way(start: str, end: str, suppresses: Mapping[str, Sequence[str]]) -> list[str]:
+    """The shortest way along what suppresses what; empty if there is none."""
+    ways, seen = [[other] for other in suppresses.get(start, ())], set[str]()
+    while ways:
+        way = ways.pop(0)
+        if way[-1] == end:
+            return way
+        if way[-1] not in seen:
+            seen.add(way[-1])
+            ways += [[*way, other] for other in suppresses.get(way[-1], ())]
+    return []

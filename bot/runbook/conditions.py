@@ -21,6 +21,7 @@ Readings = Mapping[str, Mapping[str, Any]]
 
 _MACROS = {"all", "exists", "exists_one", "map", "filter"}
 _FUNCTIONS = {"size", "contains", "startsWith", "endsWith", "matches", "double", "string", "has", *_MACROS}
+_COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 _WORDS = {"true", "false", "null", "in"}
 _TOKEN = re.compile(
     r"""(?P<text>[rR]?(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'))
@@ -76,7 +77,7 @@ def compiled(source: str) -> Condition:
         # All numbers of readings are doubles, and CEL does not mix them with whole numbers in arithmetic.
         program = cel.compile(_with_doubles(source, tokens))
     except ValueError as error:
-        raise ConditionError(f"is not valid CEL: {_first_line(error)}") from error
+        raise ConditionError(f"is not valid CEL{_meant(tokens) or ': ' + _first_line(error)}") from error
     return Condition(source, _references(tokens), tuple(_divisors(tokens)), program)
 
 
@@ -84,7 +85,8 @@ def mistakes(condition: Condition, steps: Mapping[str, Mapping[str, Kind]]) -> t
     """What is wrong with it, given each step's fields and what kind they are. In words, with the nearest name."""
     tokens = list(_tokens(condition.source))
     found = [*_unknown_names(condition, tokens, steps), *_unknown_functions(tokens), *_wrong_divisors(tokens)]
-    return tuple(found or [*_wrong_literals(tokens, steps), *_tried(condition, steps)])
+    found = found or [*_wrong_literals(tokens, steps), *_wrong_units(tokens, steps)]
+    return tuple(found or _tried(condition, steps))
 
 
 def nearest(word: str, among: Sequence[str]) -> str:
@@ -159,6 +161,22 @@ def _macro_depth(tokens: Sequence[re.Match[str]]) -> int:
             open_brackets.pop()
         before = token[0]
     return deepest
+
+
+_MEANT = {"and": "&&", "or": "||", "not": "!", "=": "==", "<>": "!=", "is": "=="}
+
+
+def _meant(tokens: Sequence[re.Match[str]]) -> str:
+    """What people write from other languages; nothing if it is not that."""
+    for token, following in itertools.pairwise(tokens):
+        if token["number"] is not None and following["name"] is not None and token.end() == following.start():
+            return (
+                f": {token[0]}{following[0]} has a unit; the reading's name says which (…_seconds), so write the number"
+            )
+        if token["number"] is not None and following[0] == "%":
+            return f": {token[0]}% is {float(token[0]) / 100:g} of a …_ratio"
+    words = [f"{_MEANT[token[0]]} for {token[0]}" for token in tokens if token[0] in _MEANT]
+    return f": write {', '.join(dict.fromkeys(words))}" if words else ""
 
 
 def _names(tokens: Sequence[re.Match[str]]) -> Iterator[tuple[str, str | None, str]]:
@@ -242,7 +260,7 @@ def _wrong_divisors(tokens: Sequence[re.Match[str]]) -> Iterator[str]:
 def _wrong_literals(tokens: Sequence[re.Match[str]], steps: Mapping[str, Mapping[str, Kind]]) -> Iterator[str]:
     """`==` between different kinds is no error in CEL, only never true."""
     for index, token in enumerate(tokens):
-        if token[0] not in ("==", "!="):
+        if token[0] not in _COMPARISONS:
             continue
         before, after = tokens[max(0, index - 3) : index], tokens[index + 1 : index + 4]
         for chain, literal in ((before, after[:1]), (after, before[-1:])):
@@ -250,7 +268,21 @@ def _wrong_literals(tokens: Sequence[re.Match[str]], steps: Mapping[str, Mapping
             other = _kind_of_literal(literal[0]) if literal else None
             if kind is not None and other is not None and kind != other:
                 name = "".join(t[0] for t in chain)
-                yield f"{name} is a {kind}, and {literal[0][0]} is a {other}: that is never equal"
+                never = "never equal" if token[0] in ("==", "!=") else "never more or less"
+                yield f"{name} is a {kind}, and {literal[0][0]} is a {other}: that is {never}"
+
+
+def _wrong_units(tokens: Sequence[re.Match[str]], steps: Mapping[str, Mapping[str, Kind]]) -> Iterator[str]:
+    """A share of a whole is between 0 and 1, and nothing is ten times what it is compared with for long."""
+    for index, token in enumerate(tokens):
+        if token[0] not in _COMPARISONS:
+            continue
+        before, after = tokens[max(0, index - 3) : index], tokens[index + 1 : index + 4]
+        for chain, literal in ((before, after[:1]), (after, before[-1:])):
+            is_number = _kind_of_chain(chain, steps) == "number" and literal and literal[0]["number"] is not None
+            if is_number and "ratio" in chain[2][0].split("_") and float(literal[0][0].rstrip("uU")) >= 10:
+                number, name = literal[0][0].rstrip("uU"), f"{chain[0][0]}.{chain[2][0]}"
+                yield f"{name} is a ratio: {number} % is {float(number) / 100:g}"
 
 
 def _kind_of_chain(chain: Sequence[re.Match[str]], steps: Mapping[str, Mapping[str, Kind]]) -> Kind | None:

@@ -106,7 +106,7 @@ def test_nonsense_is_refused_in_words(source):
         ("waiting > 50", "no step 'waiting'"),
         ("queue['waiting'] > 50", "write queue.field"),
         ("max(queue.waiting) > 50", "no function 'max'"),
-        ("queue.waiting > '50'", "mixes kinds"),
+        ("queue.waiting > '50'", "queue.waiting is a number, and '50' is a text"),
         ("queue.waiting == '50'", "queue.waiting is a number, and '50' is a text: that is never equal"),
         ("'on' == args.chunked_prefill", "args.chunked_prefill is a bool, and 'on' is a text"),
         ("queue.growing && queue.waiting", "mixes kinds"),

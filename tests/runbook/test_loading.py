@@ -42,7 +42,8 @@ def test_all_mistakes_of_a_file_are_told_at_once_each_with_its_place(write):
     told = [str(mistake) for mistake in load_file(path)]
     assert any(line.startswith(f"{path}:2:1: ownr: is not a key that is known here") for line in told)
     assert any(line.startswith(f"{path}:10:5: rules.0.severity") for line in told)
-    assert any("owner" in line and "equired" in line for line in told)
+    assert any("owner: is missing" in line for line in told)
+    assert len(told) == 3, "a list whose one item is wrong is not empty"
 
 
 def test_broken_yaml_is_told_by_line(write):
@@ -62,19 +63,19 @@ def test_on_and_times_stay_texts(write):
 
 def test_a_file_that_is_no_mapping_is_no_runbook(write):
     (mistake,) = load_file(write("- just\n- a list\n"))
-    assert "is no runbook" in mistake.text
+    assert "holds a list; a runbook is a mapping with the keys title, owner" in mistake.text
 
 
 def test_an_empty_file_is_no_runbook(write):
     (mistake,) = load_file(write(""))
-    assert "is no runbook" in mistake.text
+    assert "is empty; a runbook is a mapping" in mistake.text
 
 
 def test_a_file_in_another_encoding_is_told(tmp_path):
     path = tmp_path / "latin.yaml"
     path.write_bytes(b"title: \xe9t\xe9\n")
     (mistake,) = load_file(path)
-    assert "not valid YAML" in mistake.text
+    assert "is not UTF-8: the byte 0xe9" in mistake.text and mistake.line == 1
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):
