@@ -78,11 +78,11 @@ class GpuAgent(Part):
         (self._folder / NODE).write_text(node.model_dump_json())
         super().launch()
 
-    def gpu_of(self, namespace: str) -> int:
-        """The index of a GPU that a pod of that namespace holds."""
+    def gpus_of(self, namespace: str) -> list[int]:
+        """The indices of the GPUs that pods of that namespace hold."""
         node = Node.model_validate_json((self._folder / NODE).read_bytes())
-        mine = next(uuid for held in node.held if held.namespace == namespace for uuid in held.uuids)
-        return [gpu.uuid for gpu in node.gpus].index(mine)
+        mine = {uuid for held in node.held if held.namespace == namespace for uuid in held.uuids}
+        return [index for index, gpu in enumerate(node.gpus) if gpu.uuid in mine]
 
     def xid(self, number: int, gpu: int = 0) -> float:
         """Lets it happen; returns when."""
