@@ -1,5 +1,6 @@
 """Every mistake an author can make is named at its place with what would be right; none ends the check, or the bot."""
 
+import itertools
 import os
 import time
 from pathlib import Path
@@ -142,7 +143,7 @@ def test_a_file_that_is_no_runbook_at_all(told, content, words):
 def test_few_lines_that_mean_millions_of_values_are_refused(told):
     names = "abcdefgh"
     lines = ["a: &a [x,x,x,x,x,x,x,x,x]"]
-    lines += [f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]" for old, new in zip(names, names[1:], strict=False)]
+    lines += [f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]" for old, new in itertools.pairwise(names)]
     (found,) = told("\n".join(lines))
     assert "values once its aliases are put in" in found
 
