@@ -31,7 +31,7 @@ class Part:
         *,
         log: Path,
         ready: Callable[[], bool],
-        ready_seconds: float = 30,
+        ready_seconds: float = 90,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         user: str | None = None,

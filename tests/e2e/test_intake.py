@@ -51,9 +51,7 @@ def told_again(story: Scene, before: list[tuple[Any, ...]]) -> bool:
 def quiet(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """A service without trouble. Alertmanager leaves out all but one alert of a group."""
     folder = tmp_path_factory.mktemp("quiet")
-    # What flaps does so within the hold-down, however slow this machine is.
-    environment = {"TIMING__HOLD_DOWN_SECONDS": "600"}
-    with scene(ground, folder, grouping=Grouping(by=("alertname",)), max_alerts=1, environment=environment) as made:
+    with scene(ground, folder, grouping=Grouping(by=("alertname",)), max_alerts=1) as made:
         yield made
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from sandbox.faults import Where
 from sandbox.world import Dials, Ground
-from tests.e2e.scene import Scene, scene, until
+from tests.e2e.scene import OUTCOME_SECONDS, PATIENCE_SECONDS, Scene, scene, until
 
 HERE = Path(__file__).parent
 WRAPPED = (str(HERE / "killed_once.py"),)
@@ -26,7 +26,7 @@ def killed(story: Scene) -> None:
 
 def ended_well(story: Scene) -> None:
     """To the end, and then everything is there once: one scaling, one card, each message, all in order."""
-    until(lambda: any(OUTCOME.search(text) for text in story.thread()), 60, "an outcome in the thread")
+    story.wait_told(OUTCOME, OUTCOME_SECONDS)
     (proposal,) = [p for p in story.proposals() if p[1] == "ended"]
     assert proposal[2:4] == ("yes", "yes"), proposal
     assert story.replicas() == 4
@@ -55,12 +55,12 @@ def test_after_the_deliverys_commit(ground: Ground, tmp_path: Path, killed_at: C
     told = killed_at("triage")
     with scene(ground, tmp_path, program=WRAPPED) as story:
         story.overload()
-        until(lambda: not story.world.bot.alive, 40, "the bot's death")
+        until(lambda: not story.world.bot.alive, PATIENCE_SECONDS, "the bot's death")
         assert told.exists()
         assert story.rows("SELECT id FROM delivery"), "the delivery is not on disk"
         assert not story.rows("SELECT number FROM incident"), "it was triaged already"
         story.world.bot.start()
-        story.alice.wait_message(CARD, seconds=30)
+        story.alice.wait_message(CARD)
         story.approve()
         ended_well(story)
 
@@ -71,9 +71,9 @@ def test_after_the_approval_before_the_engine_starts(
     told = killed_at("engine")
     with scene(ground, tmp_path, program=WRAPPED) as story:
         story.overload()
-        story.alice.wait_message(CARD, seconds=40)
+        story.alice.wait_message(CARD)
         story.approve()
-        until(lambda: not story.world.bot.alive, 15, "the bot's death")
+        until(lambda: not story.world.bot.alive, PATIENCE_SECONDS, "the bot's death")
         approved = story.rows("SELECT id FROM proposal WHERE state = 'approved'")
         assert approved == [(told.read_text(),)]
         assert not story.changes()
@@ -84,11 +84,11 @@ def test_after_the_approval_before_the_engine_starts(
 def test_after_the_api_write_before_its_checkpoint(ground: Ground, tmp_path: Path) -> None:
     with scene(ground, tmp_path, dials=Dials(kubernetes=True)) as story:
         story.overload()
-        story.alice.wait_message(CARD, seconds=40)
+        story.alice.wait_message(CARD)
         for_real = r"/scale(?!.*dryRun)"
         hold = story.world.dials["kubernetes"].control.hold_next(Where.AFTER, method="PATCH", path=for_real)
         story.approve()
-        hold.wait_reached(20)
+        hold.wait_reached(PATIENCE_SECONDS)
         assert story.replicas() == 4, "the API server has not done it yet"
         killed(story)
         hold.cut()
@@ -102,16 +102,16 @@ def test_after_slack_took_a_message_before_its_ts_is_stored(ground: Ground, tmp_
         slack = story.world.ground.slack.control
         hold = slack.hold_next(Where.AFTER, method=r"chat\.postMessage", channel=story.channel)
         story.overload()
-        hold.wait_reached(40)
+        hold.wait_reached(PATIENCE_SECONDS)
         assert len(story.cards()) == 1, "Slack has not taken it"
         assert story.rows("SELECT ts FROM card") == [(None,)]
         killed(story)
         hold.cut()
         story.world.bot.start()
-        story.alice.wait_message(CARD, seconds=30)
+        story.alice.wait_message(CARD)
         hold = slack.hold_next(Where.AFTER, method=r"chat\.postMessage", thread_ts=r"\d", text="Running")
         story.approve()
-        hold.wait_reached(30)
+        hold.wait_reached(PATIENCE_SECONDS)
         assert any("Running" in text for text in story.thread()), "Slack has not taken it"
         assert story.rows("SELECT ts FROM thread_message WHERE key LIKE 'execution:%:running'") == [(None,)]
         killed(story)

@@ -13,18 +13,16 @@ import pytest
 
 from sandbox.faults import Outage
 from sandbox.world import Dials, Ground
-from tests.e2e.scene import PATIENCE_SECONDS, REVIEW_SCALE, Scene, scene, until
+from tests.e2e.scene import OUTCOME_SECONDS, PATIENCE_SECONDS, REVIEW_SCALE, Scene, scene, until
 
 SECONDS = 60
 CARD = re.compile("Under-provisioned: ")  # an inconclusive verdict names it, too
-# What queued up meanwhile is worked off first, and "helped" is what is seen by then. On busy cores that takes minutes.
-PATIENT = {"REMEDIATION__SETTLE_SECONDS": "240"}
 FINE = ("No known cause", "No cause is left", "fixed", ": Helped")
 
 
 def without_prometheus(ground: Ground, folder: Path) -> None:
     """From before the alert on: it takes questions and answers none."""
-    with scene(ground, folder, dials=Dials(prometheus=True), environment=PATIENT) as story:
+    with scene(ground, folder, dials=Dials(prometheus=True)) as story:
         with story.world.dials["prometheus"].control.down(Outage.HANG):
             began = time.monotonic()
             story.overload()
@@ -39,7 +37,7 @@ def without_prometheus(ground: Ground, folder: Path) -> None:
 
 def without_the_api_server(ground: Ground, folder: Path) -> None:
     """From the review on, which alice has read: her approval changes nothing, and says what to do. Later it counts."""
-    with scene(ground, folder, dials=Dials(kubernetes=True), environment=PATIENT) as story:
+    with scene(ground, folder, dials=Dials(kubernetes=True)) as story:
         story.overload()
         story.alice.wait_message(CARD)
         story.alice.click(REVIEW_SCALE)
@@ -72,7 +70,7 @@ def reviewed_in_vain(story: Scene) -> None:
 
 def without_slack(ground: Ground, folder: Path) -> None:
     """From before the alert on: the card is late, and says so."""
-    with scene(ground, folder, environment=PATIENT) as story:
+    with scene(ground, folder) as story:
         with story.world.ground.slack.control.down(Outage.ERROR):
             began = time.monotonic()
             story.overload()
@@ -95,7 +93,7 @@ def nothing_is_fine(story: Scene, began: float) -> None:
 
 
 def ended_well(story: Scene) -> None:
-    until(lambda: any(": Helped" in text for text in story.thread()), 300, "the outcome: helped")
+    story.wait_told(": Helped", OUTCOME_SECONDS)
     assert story.replicas() == 4
     assert [(e.resource, e.subresource) for e in story.changes()] == [("deployments", "scale")]
     assert len(story.cards()) == 1

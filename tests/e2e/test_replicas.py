@@ -6,30 +6,29 @@ from sandbox.alertmanager import Grouping, Webhook, configuration
 from sandbox.bot import INTAKE_TOKEN
 from sandbox.faults import Where
 from sandbox.world import Dials, Ground
-from tests.e2e.scene import scene, until
+from tests.e2e.scene import OUTCOME_SECONDS, PATIENCE_SECONDS, scene
 
 CARD = "Under-provisioned"
-PATIENT = {"REMEDIATION__SETTLE_SECONDS": "60"}  # a new leader needs a moment, in which the queue grows
 
 
 def test_the_other_replica_goes_on_when_the_leader_is_killed(ground: Ground, tmp_path: Path, postgres_url: str) -> None:
-    with scene(ground, tmp_path, dials=Dials(kubernetes=True), database_url=postgres_url, environment=PATIENT) as story:
+    with scene(ground, tmp_path, dials=Dials(kubernetes=True), database_url=postgres_url) as story:
         leader = story.world.bot
         with leader.twin("bot-2") as other:
             hooks = [Webhook(bot.webhook_url, bearer_token=INTAKE_TOKEN) for bot in (leader, other)]
             story.world.alertmanager.reload(configuration(hooks, Grouping()))
-            story.world.ground.slack.control.wait_connected(2)
+            story.world.ground.slack.control.wait_connected(2, seconds=PATIENCE_SECONDS)
             story.overload()
-            story.alice.wait_message(CARD, seconds=40)
+            story.alice.wait_message(CARD)
             hold = story.world.dials["kubernetes"].control.hold_next(
                 Where.AFTER, method="PATCH", path=r"/scale(?!.*dryRun)"
             )
             story.approve()
-            hold.wait_reached(20)
+            hold.wait_reached(PATIENCE_SECONDS)
             assert story.rows("SELECT state FROM proposal WHERE decided_by IS NOT NULL") == [("running",)]
             leader.kill()
             hold.cut()
-            until(lambda: any(": Helped" in text for text in story.thread()), 75, "the outcome, told by the other")
+            story.wait_told(": Helped", OUTCOME_SECONDS)
             assert not leader.alive and other.alive
             assert story.replicas() == 4
             assert [(e.resource, e.subresource) for e in story.changes()] == [("deployments", "scale")]
