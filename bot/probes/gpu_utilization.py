@@ -11,12 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from bot.ports import Pod, Sample, SourceError, Sources
 from bot.probes.asking import Later, number, recent, whole
 from bot.probes.served import pods_of, selector_of, service_of
+from bot.vllm import dcgm
 from bot.vllm.series import any_of
-
-UTILIZATION = "DCGM_FI_DEV_GPU_UTIL"  # percent of time with any kernel running; not there on MIG slices
-ACTIVE = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"  # ratio; also on MIG slices
-# The exporter's own label changed its spelling in 2026; the others come from relabelling.
-_NODE_LABELS = ("Hostname", "hostname", "node", "kubernetes_node", "exported_node")
 
 _ALIKE = 0.1
 _MIXED = "the exporter does not say which pod holds which GPU, and others' GPUs on these nodes are not as busy"
@@ -104,28 +100,23 @@ def _mean(ratios: Sequence[float], held: int | None) -> float | None:
 
 
 def _busy(sources: Sources, matchers: Sequence[str]) -> tuple[Sample, ...]:
-    """Only of exporters that answer now: avg_over_time alone would go on telling of one that has died."""
-    span = recent(sources)
-    parts = []
-    for name, scale in ((UTILIZATION, " / 100"), (ACTIVE, "")):
-        for matcher in matchers:
-            now = f"{name}{{{matcher}}}"
-            parts.append(f"(avg_over_time({now}[{span}]) and {now}){scale}")
-    return whole(sources.metrics, " or ".join(parts)).samples
+    query = " or ".join(dcgm.busy_ratio(matcher, recent(sources)) for matcher in matchers)
+    return whole(sources.metrics, query).samples
 
 
 def _on(sources: Sources, nodes: Sequence[str]) -> tuple[Sample, ...]:
     if not nodes:
         return ()
     names = any_of(name.replace(".", r"\.") for name in nodes)
-    return _busy(sources, [f"{label}=~{names}" for label in _NODE_LABELS])
+    return _busy(sources, [f"{label}=~{names}" for label in dcgm.NODE_LABELS])
 
 
 def _why_silent(sources: Sources) -> str:
-    seen = number(sources.metrics, f"count({UTILIZATION} or {ACTIVE})")
+    name = dcgm.UTILIZATION[0]
+    seen = number(sources.metrics, f"count({' or '.join((*dcgm.UTILIZATION, *dcgm.ENGINE_ACTIVE))})")
     if seen is None:
-        return f"{UTILIZATION} is not exported (no dcgm-exporter in Prometheus)"
-    return f"{UTILIZATION} is exported for {seen:g} GPUs, but for none of these pods or their nodes"
+        return f"{name} is not exported (no dcgm-exporter in Prometheus)"
+    return f"{name} is exported for {seen:g} GPUs, but for none of these pods or their nodes"
 
 
 def _unmeasured(measured: int, held: int | None) -> str | None:

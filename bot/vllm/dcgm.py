@@ -37,6 +37,9 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "recovery_action": ("DCGM_FI_DEV_GET_GPU_RECOVERY_ACTION", "DCGM_FI_DEV_GPU_RECOVERY_ACTION"),
     "pcie.replays": ("DCGM_FI_DEV_PCIE_REPLAY_COUNTER", "DCGM_FI_DEV_PCIE_REPLAY_TOTAL"),
 }
+# How busy a GPU is, the older name first. In version 4.9 percents became ratios, with the name.
+UTILIZATION = ("DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_GPU_UTIL_RATIO")  # of time with any kernel; not on MIG slices
+ENGINE_ACTIVE = ("DCGM_FI_PROF_GR_ENGINE_ACTIVE", "DCGM_FI_PROF_GR_ENGINE_UTIL_RATIO")  # both ratios; MIG slices, too
 # The last one seen, for ever: 0 is none since the exporter's start.
 XID = ("DCGM_FI_DEV_XID_ERRORS", "DCGM_FI_DEV_XID_ERROR")
 
@@ -47,6 +50,16 @@ NODE_LABELS = ("Hostname", "hostname", "node", "kubernetes_node", "exported_node
 def names(readings: Iterable[str]) -> tuple[str, ...]:
     """Of the fields that tell these readings."""
     return tuple(name for reading in readings for name in FIELDS[reading])
+
+
+def busy_ratio(matcher: str, span: str) -> str:
+    """PromQL of how busy GPUs are over `span`, each once. Only of exporters that answer now: avg_over_time alone would
+    go on telling of one that has died."""
+    percent, ratio = (f"(avg_over_time({n}{{{matcher}}}[{span}]) and {n}{{{matcher}}})" for n in UTILIZATION)
+    # DCGM 4.6 had the ratio's name for its percents: where a value was over 1, none is taken for a ratio.
+    ratio = f"({ratio} unless on() (max(max_over_time({UTILIZATION[1]}[1h])) > 1))"
+    active = (f"(avg_over_time({n}{{{matcher}}}[{span}]) and {n}{{{matcher}}})" for n in ENGINE_ACTIVE)
+    return " or ".join((f"{percent} / 100", ratio, *active))
 
 
 def gpus_of(samples: Sequence[Sample], readings: Sequence[str]) -> tuple[tuple[str | None, Gpu], ...]:

@@ -7,6 +7,8 @@ from bot.vllm.dcgm import FIELDS, gpu_key, gpus_of, names, node_of
 from sandbox.fleet import dcgm as sandbox_page
 from sandbox.fleet.contract import GpuFault, GpuReadings
 from sandbox.fleet.gpus import GpuPool, Owner
+from sandbox.prometheus import Job, Prometheus
+from sandbox.replay import Replay
 from tests.fakes import NOW
 from tests.fixtures_fleet import node
 
@@ -108,3 +110,35 @@ def test_an_exporters_page_is_understood_as_its_gpus_are():
 
 def test_the_last_xid_has_two_names_too():
     assert dcgm.XID == ("DCGM_FI_DEV_XID_ERRORS", "DCGM_FI_DEV_XID_ERROR")
+
+
+OLD = "".join(
+    f'{name}{{gpu="0",Hostname="gpu-01"}} {value}\n'
+    for name, value in (("DCGM_FI_DEV_GPU_UTIL", 97), ("DCGM_FI_PROF_GR_ENGINE_ACTIVE", 0.9))
+)
+NEW = 'DCGM_FI_DEV_GPU_UTIL_RATIO{gpu="1",hostname="gpu-01"} 0.5\n'
+SLICE = 'DCGM_FI_PROF_GR_ENGINE_UTIL_RATIO{gpu="2",hostname="gpu-01",GPU_I_ID="1"} 0.25\n'
+# A collector's list with DCGM 4.6: the new name, and percents still.
+BETWEEN = "".join(f'DCGM_FI_DEV_GPU_UTIL_RATIO{{gpu="{n}"}} {v}\n' for n, v in ((0, 1), (1, 37)))
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        (OLD + NEW + SLICE, {"0": 0.97, "1": 0.5, "2": 0.25}),
+        (BETWEEN + 'DCGM_FI_PROF_GR_ENGINE_UTIL_RATIO{gpu="0"} 0.01\n', {"0": 0.01}),
+    ],
+    ids=["before and since 4.9", "percents under the ratio's name"],
+)
+def test_how_busy_gpus_are_is_told_by_every_exporters_name(tmp_path, page, expected):
+    file = tmp_path / "page.txt"
+    file.write_text(page)
+    with (
+        Replay(file) as exporter,
+        Prometheus(tmp_path / "prometheus", [Job("dcgm-exporter", [exporter.target])]) as prometheus,
+    ):
+        prometheus.wait_until_up("dcgm-exporter")
+        query = dcgm.busy_ratio('job="dcgm-exporter"', "10s")
+        prometheus.wait_for(query, lambda found: len(found) >= len(expected))
+        found = {s.labels["gpu"]: s.value for s in prometheus.query(query)}
+    assert found == pytest.approx(expected)
