@@ -142,9 +142,12 @@ def test_a_watch_falls_silent_in_a_hang(upstream: Upstream, dial: Dial):
 
 def test_latency_is_added_to_each_exchange(upstream: Upstream, dial: Dial):
     dial.control.latency(0.3)
-    began = time.monotonic()
-    requests.get(dial.url, timeout=5)
-    assert 0.3 <= time.monotonic() - began < 0.6
+    took = []
+    for _ in range(5):
+        began = time.monotonic()
+        requests.get(dial.url, timeout=5)
+        took.append(time.monotonic() - began)
+    assert 0.3 <= min(took) < 0.6, took  # the quickest: a busy machine adds to the others
 
 
 def test_an_outage_never_reaches_the_upstream(upstream: Upstream, dial: Dial):

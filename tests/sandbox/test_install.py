@@ -15,12 +15,15 @@ ROOT = Path(__file__).parents[2]
 
 def test_when_all_is_there_it_says_nothing_and_takes_no_time() -> None:
     assert [step.name for step in install.steps() if not step.is_done()] == [], "run `make setup` first"
-    begin = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "sandbox.install"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert time.monotonic() - begin < 1  # 0.1 s alone on a machine
+    took = []
+    for _ in range(3):
+        begin = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "sandbox.install"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        took.append(time.monotonic() - begin)
+    assert min(took) < 1, took  # 0.1 s alone on a machine; the quickest, as a busy one adds to the others
 
 
 def test_it_needs_nothing_but_the_standard_library() -> None:
