@@ -3,6 +3,7 @@
 The API server keeps events for an hour, and those of a pod that is gone are not found by its name any more.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,6 +17,7 @@ from bot.probes.served import pods_of, service_of
 from bot.vllm.redaction import redact
 from bot.vllm.stuck import stuck_because
 
+_MISDIRECTED = re.compile(r"Readiness probe failed.*statuscode: 4\d\d")
 _MOUNTS = ("FailedMount", "FailedAttachVolume")
 _SHOWN = 12
 _PODS = 12
@@ -35,6 +37,9 @@ class Reading:
     warnings: int | None = None
     scheduling_failures: int | None = None
     probe_failures: int | None = None  # Unhealthy
+    # Readiness probes that get a 4xx: vLLM's /health never says so, neither while it loads nor when it fails.
+    readiness_misdirected: int | None = None
+    readiness_misdirected_why: str | None = None
     probe_kills: int | None = None  # Killing, for a failed probe
     backoffs: int | None = None  # of a crash loop
     image_pull_failures: int | None = None
@@ -92,6 +97,7 @@ def _told(events: list[Event], pods: Sequence[Pod], missing: str | None) -> Read
     waiting = {pod.name for pod in pods if _waits_for_volume(pod)}
     mounts = [e for e in events if e.reason in _MOUNTS and e.type == "Warning" and e.name in waiting]
     evicted = [e for e in events if _evicts(e)]
+    misdirected = [e for e in events if e.reason == "Unhealthy" and _MISDIRECTED.search(e.message)]
 
     def count(*reasons: str, words: str = "") -> int:
         return sum(e.count for e in events if e.reason in reasons and words in e.message)
@@ -101,6 +107,8 @@ def _told(events: list[Event], pods: Sequence[Pod], missing: str | None) -> Read
         warnings=sum(e.count for e in warnings),
         scheduling_failures=count("FailedScheduling"),
         probe_failures=count("Unhealthy"),
+        readiness_misdirected=sum(e.count for e in misdirected),
+        readiness_misdirected_why=_line(misdirected[0]) if misdirected else None,
         probe_kills=count("Killing", words=" probe, will be restarted"),
         backoffs=count("BackOff", words="restarting failed container"),
         image_pull_failures=count("Failed", "ErrImagePull", "InspectFailed", words="image")

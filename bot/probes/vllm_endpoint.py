@@ -29,6 +29,8 @@ class Reading:
 
     asked: int | None = None
     healthy: int | None = None  # /health is 200
+    healthy_unready: int | None = None  # /health is 200, and Kubernetes calls them not ready: they have just begun to?
+    healthy_unready_pods: str | None = None
     unhealthy: int | None = None  # it is something else: 503 after the engine's death
     unreachable: int | None = None
     ready_unreachable: int | None = None
@@ -102,6 +104,8 @@ def _told(found: Sequence[_Answers], missing: list[str]) -> Reading:
     return Reading(
         asked=len(found),
         healthy=sum(a.health == 200 for a in found),
+        healthy_unready=sum(a.health == 200 and not a.ready for a in found),
+        healthy_unready_pods=names(a.pod for a in found if a.health == 200 and not a.ready),
         unhealthy=len(unhealthy),
         unreachable=len(unreachable),
         ready_unreachable=sum(a.ready for a in unreachable),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from sandbox.fault_table.grading import Grade
 from sandbox.fault_table.outcome import Outcome
 
-_WIDTHS = (34, 14, 30, 30, 12, 7, 40)
+_WIDTHS = (38, 14, 30, 22, 14, 7, 34)
 _HEAD = ("fault", "part", "expected", "verdict", "grade", "seconds", "vllm-doctor 0.6")
 NOTHING = "nothing confirmed"
 
@@ -47,12 +47,13 @@ class Table:
 def cells(outcome: Outcome) -> tuple[str, ...]:
     """Seconds are those of the bot's look, from the alert's labels to the verdict."""
     row = outcome.row
+    fault = f"{row.name}: {row.fault}"  # by its name it can be played alone
     expected = [rule if word == "confirmed" else f"{rule}: {word}" for rule, word in row.expect.items()]
     leads = any(word == "confirmed" for word in row.expect.values())
     wanted = ", ".join(expected) if leads else ", ".join([NOTHING, *expected])
     if outcome.graded is None or outcome.diagnosed is None:
-        return (row.fault, row.part, wanted, "not diagnosed", "not shown", "", outcome.doctor or "")
+        return (fault, row.part, wanted, "not diagnosed", "not shown", "", outcome.doctor or "")
     said = ", ".join(outcome.graded.confirmed) or NOTHING
     seconds = f"{outcome.diagnosed.seconds:.1f}"
     grade = outcome.graded.grade.value + (" (looked again)" if outcome.looks > 1 else "")
-    return (row.fault, row.part, wanted, said, grade, seconds, outcome.doctor or "not asked")
+    return (fault, row.part, wanted, said, grade, seconds, outcome.doctor or "not asked")

@@ -96,3 +96,11 @@ def test_the_event_of_a_pod_that_was_evicted_is_found_though_the_pod_has_ended()
 def test_an_eviction_that_was_called_off_is_none():
     event = ("Pod", "TaintManagerEviction", "Cancelling deletion of Pod llm/chat-1", {"type": "Normal"})
     assert ask(happened(event)[0]).evictions == 0
+
+
+def test_a_readiness_probe_that_asks_the_wrong_page_is_told_from_one_of_a_start():
+    wrong = ("Pod", "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 404", {"count": 30})
+    found = ask(happened(wrong)[0])
+    assert found.readiness_misdirected == 30 and "404" in found.readiness_misdirected_why
+    for words in ("dial tcp 10.0.0.1:8000: connect: connection refused", "HTTP probe failed with statuscode: 503"):
+        assert ask(happened(("Pod", "Unhealthy", f"Readiness probe failed: {words}", {}))[0]).readiness_misdirected == 0

@@ -35,6 +35,12 @@ def test_nobody_there_is_told_apart_from_not_ready_yet():
     assert (found.unreachable, found.ready_unreachable) == (1, 0)
 
 
+def test_one_that_serves_and_is_called_not_ready_is_told():
+    assert ask(GOOD)[0].healthy_unready == 0
+    found, cluster = ask(GOOD, ready=False)
+    assert (found.healthy_unready, found.healthy_unready_pods) == (1, cluster.pods[0].name)
+
+
 def test_a_page_without_an_engines_series_is_told():
     other = (Sample({"__name__": "process_open_fds"}, 9.0, NOW),)
     found, cluster = ask(GOOD, replace(GOOD, pages=[other]))

@@ -73,6 +73,33 @@ def test_a_pod_that_only_the_node_controller_called_unready_becomes_ready_again(
     )
 
 
+def test_an_evicted_pod_stays_behind_as_a_failed_one_and_is_replaced(
+    control_plane: ControlPlane, cluster: Cluster, namespace: str, pod: str
+) -> None:
+    control_plane.kubelet.evict(namespace, pod, message="The node was low on resource: ephemeral-storage.")
+    _until(lambda: len(cluster.pods(namespace, "chat-70b")) == 2)
+    gone = next(p for p in cluster.pods(namespace, "chat-70b") if p["metadata"]["name"] == pod)
+    assert (gone["status"]["phase"], gone["status"]["reason"]) == ("Failed", "Evicted")
+
+
+def test_an_init_container_that_fails_keeps_the_others_from_starting(
+    control_plane: ControlPlane, cluster: Cluster, namespace: str
+) -> None:
+    deployment = VllmDeployment(namespace=namespace, replicas=1, cold_start_seconds=1)
+    workload, *_ = deployment.manifests()
+    workload["spec"]["template"]["spec"]["initContainers"] = [{"name": "fetch", "image": "fetch:1"}]
+    cluster.create_namespace(namespace)
+    control_plane.api.apply(workload)
+    cluster.wait_until_rolled_out(namespace, "chat-70b")
+    pod = cluster.pods(namespace, "chat-70b")[0]["metadata"]["name"]
+    with pytest.raises(LookupError, match="no init container other"):
+        control_plane.kubelet.init_fails(namespace, pod, "other")
+    control_plane.kubelet.init_fails(namespace, pod, "fetch", exit_code=3)
+    _stays(lambda: _container(cluster, namespace)["state"].get("waiting", {}).get("reason") == "PodInitializing", 2)
+    (fetch,) = cluster.pods(namespace, "chat-70b")[0]["status"]["initContainerStatuses"]
+    assert fetch["lastState"]["terminated"]["exitCode"] == 3
+
+
 def test_kubectl_reads_the_logs_that_were_set(control_plane: ControlPlane, namespace: str, pod: str) -> None:
     assert control_plane.kubectl("-n", namespace, "logs", pod) == ""
     control_plane.kubelet.set_logs(

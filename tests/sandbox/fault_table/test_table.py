@@ -67,3 +67,9 @@ def test_a_fault_that_was_not_shown_is_no_verdict():
     assert "1 in which the fault could not be shown" in text
     assert "hung: NotShownError: the queue stays empty" in text
     assert not lost.right
+
+
+def test_a_row_that_was_looked_at_twice_says_so_and_how_it_is_played_alone():
+    text = printed(outcome({"hung": "confirmed"}, finding("hung", Verdict.CONFIRMED), looks=2))
+    assert "right (looked" in text and "again)" in text
+    assert "hung: the worker is frozen" in text
