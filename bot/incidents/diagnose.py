@@ -140,6 +140,7 @@ class Words:
             "namespace": _safe(target.namespace) or (workload.namespace if workload is not None else None),
             "pod": _safe(target.pod),
             "node": _safe(target.node),
+            "place": _place(_safe(target.node), self._service.name if self._service is not None else None),
             "window": sources.window,
             "began": min(began, sources.now).isoformat(),
         }
@@ -156,6 +157,11 @@ class Words:
         """Why a step cannot be asked, in words."""
         why = f" ({self.unresolved})" if self.unresolved else ""
         return f"not asked: it needs {' and '.join('a ' + name for name in names)}, and this alert names none{why}"
+
+
+def _place(node: str | None, service: str | None) -> str | None:
+    """For sentences: what was looked at by `with: {node: $node}`, `otherwise: {service: $service}`."""
+    return node or (f"the nodes of {service}" if service is not None else None)
 
 
 def _safe(name: str | None) -> str | None:
@@ -187,6 +193,8 @@ def _observe(step: Step, words: Words, sources: Sources) -> Observation:
 def _asked(step: Step, words: Words, sources: Sources) -> tuple[dict[str, Any] | None, str | None]:
     try:
         found = filled(step.with_, words.for_names(names_in(step.with_)))
+        if found.unknown and step.otherwise is not None:
+            found = filled(step.otherwise, words.for_names(names_in(step.otherwise)))
         if found.unknown:
             return None, words.lacking(found.unknown)
         module = probe(step.probe)

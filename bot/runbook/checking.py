@@ -147,28 +147,38 @@ def _of_step(place: Place, step: Step, promql: PromQL | None) -> _Found:
         yield (*place, "probe"), f"no probe '{step.probe}'{nearest(step.probe, probes.probe_names())}"
         return
     model = probes.probe(step.probe).Params
-    for name in step.with_.keys() - model.model_fields.keys():
+    yield from _of_with(place, "with", step.with_, step.probe, model, promql)
+    if step.otherwise is not None:
+        yield from _of_with(place, "otherwise", step.otherwise, step.probe, model, promql)
+
+
+def _of_with(
+    place: Place, key: str, given: Mapping[str, Any], probe: str, model: type[pydantic.BaseModel], promql: PromQL | None
+) -> _Found:
+    for name in given.keys() - model.model_fields.keys():
         known = list(model.model_fields)
-        yield (*place, "with", name), f"probe {step.probe} has no parameter '{name}'{nearest(name, known)}"
-    words_wrong = list(_of_words((*place, "with"), step.with_))
+        yield (*place, key, name), f"probe {probe} has no parameter '{name}'{nearest(name, known)}"
+    words_wrong = list(_of_words((*place, key), given))
     yield from words_wrong
     if not words_wrong:
-        yield from _of_params(place, step, model, promql)
+        yield from _of_params(place, key, given, probe, model, promql)
 
 
-def _of_params(place: Place, step: Step, model: type[pydantic.BaseModel], promql: PromQL | None) -> _Found:
-    known = {name: value for name, value in step.with_.items() if name in model.model_fields}
+def _of_params(
+    place: Place, key: str, given: Mapping[str, Any], probe: str, model: type[pydantic.BaseModel], promql: PromQL | None
+) -> _Found:
+    known = {name: value for name, value in given.items() if name in model.model_fields}
     try:
         model.model_validate(filled(known, _SAMPLE).value)
     except pydantic.ValidationError as error:
         for one in error.errors(include_url=False):
             where = ".".join(str(part) for part in one["loc"])
             lacks = one["type"] == "missing"
-            text = f"probe {step.probe} needs the parameter '{where}'" if lacks else f"{where}: {in_words(one)}"
-            yield (*place, *(("probe",) if lacks else ("with", *one["loc"]))), text
+            text = f"probe {probe} needs the parameter '{where}'" if lacks else f"{where}: {in_words(one)}"
+            yield (*place, *(("probe",) if lacks else (key, *one["loc"]))), text
         return
     if "query" in known:
-        yield from _of_query((*place, "with", "query"), str(known["query"]), promql)
+        yield from _of_query((*place, key, "query"), str(known["query"]), promql)
 
 
 def _of_words(place: Place, value: Any, readings: Mapping[str, Mapping[str, Any]] | None = None) -> _Found:

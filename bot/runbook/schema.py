@@ -52,10 +52,14 @@ class AlertSignal(Signal):
 
 
 class Step(_Strict):
+    """`otherwise` stands for `with` where a name in that is not known: `with: {node: $node}`, and about a service alone
+    `otherwise: {service: $service}`, all nodes of its replicas."""
+
     id: Word
     probe: Word
     ask: str | None = None  # the question in words, for the thread
     with_: Mapping[str, Any] = Field(default_factory=dict, alias="with")
+    otherwise: Mapping[str, Any] | None = None
     timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 8
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

@@ -14,7 +14,7 @@ from typing import Any
 NOT_KNOWN = "not known"
 
 # What a runbook may name besides readings. `slo.…` are the service's promises.
-TARGET_WORDS = ("service", "kind", "workload", "namespace", "pod", "node", "selector", "window", "began")
+TARGET_WORDS = ("service", "kind", "workload", "namespace", "pod", "node", "place", "selector", "window", "began")
 _READING = re.compile(r"(?P<stem>.+)_(?P<unit>[a-z]+)")
 
 

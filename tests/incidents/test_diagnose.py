@@ -21,6 +21,7 @@ from bot.runbook.loading import our_folder
 from bot.runbook.schema import Runbook, Severity
 from tests.fakes import NOT_ANSWERING, NOW, FakeMetrics, series
 from tests.probes.fleets import UP, by_pod, world
+from tests.probes.gpu_nodes import agent, agents, gpu, xid
 
 TARGET = Target(service="chat", namespace="llm")
 CONTEXT = contextvars.ContextVar("CONTEXT", default="")
@@ -250,6 +251,45 @@ def test_a_signal_that_does_not_come_is_waited_for_no_longer_than_a_round_may(bu
     found = ask(runbook(promql, signal=SIGNAL), replace(busy[0], metrics=Slow()), pool)
     release.set()
     assert found.signal.error == "did not answer within 0.2 s" and found.signal.threshold == 50.0
+
+
+# --- what a step is asked about
+
+
+def about(target, *nodes, **events):
+    """gpu_hardware_failure, as we ship it, over nodes that their agents tell of."""
+    sources, cluster, _ = world()
+    with ThreadPoolExecutor(16) as pool:
+        book = library([our_folder()]).runbooks["gpu_hardware_failure"]
+        held = [agent(*(gpu(n, held_by=cluster.pods[n // 4] if n < 12 else None) for n in range(16))), *nodes]
+        sources = replace(sources, gpus=agents(*held, **events))
+        found = diagnose(book, target, NOW - timedelta(minutes=2), sources, pool)
+    return {o.step: o for o in found.observations}, {f.rule: f for f in found.findings}
+
+
+def test_a_service_alone_is_looked_at_on_all_nodes_of_its_replicas():
+    seen, findings = about(TARGET, gpu_01=(xid(79, index=5),))
+    assert seen["xid"].reading["matched_by"] == "uuid" and seen["recovery"].reading["gpus"] == 12
+    assert findings["xid_reboot"].verdict is Verdict.CONFIRMED
+    assert "GPU 5 (GPU-5, 05:00) on gpu-01" in findings["xid_reboot"].text
+    assert findings["gpu_lost"].verdict is Verdict.RULED_OUT
+    assert "needs a node" in seen["tenants"].error, "that is about one node only"
+
+
+def test_there_the_gpus_of_others_on_its_nodes_do_not_count():
+    _, findings = about(TARGET, gpu_01=(xid(79, index=15),))
+    assert findings["xid_reboot"].verdict is Verdict.RULED_OUT
+
+
+def test_where_the_node_is_known_the_whole_node_is_looked_at():
+    _, findings = about(replace(TARGET, node="gpu-01"), gpu_01=(xid(79, index=15, gpu_uuid=None, pci=None),))
+    assert findings["xid_reboot"].verdict is Verdict.CONFIRMED
+
+
+def test_sentences_name_what_was_looked_at(busy):
+    assert Words(TARGET, NOW, busy[0]).simple["place"] == "the nodes of chat"
+    assert Words(replace(TARGET, node="gpu-01"), NOW, busy[0]).simple["place"] == "gpu-01"
+    assert Words(Target(), NOW, busy[0]).simple["place"] is None
 
 
 # --- words

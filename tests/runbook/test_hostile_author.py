@@ -49,6 +49,12 @@ MISTAKES = {
     "an unknown key": ("symptoms:", "symptom:", 3, "is not a key that is known here; did you mean 'symptoms'?"),
     "an unknown key of a rule": ("    title: Long", "    titel: Long", 14, "did you mean 'title'?"),
     "an unknown parameter": ("{service:", "{servic:", 9, "no parameter 'servic'; did you mean 'service'?"),
+    "an unknown parameter of otherwise": (
+        "$service}",
+        "$service}\n    otherwise: {servic: x}",
+        10,
+        "no parameter 'servic'",
+    ),
     "an unknown reading": ("queue.waiting >", "queue.waitin >", 12, "did you mean 'queue.waiting'?"),
     "an unknown step": ("when: [queue.", "when: [quee.", 12, "no step 'quee'; did you mean 'queue'?"),
     "an unknown step in words": (
