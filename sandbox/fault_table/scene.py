@@ -99,7 +99,7 @@ class Scene:
         if again:
             time.sleep(_LOOK_AGAIN_SECONDS)
             found, grade = self.looked(self.began)
-        said = doctor.asked(self.metrics_url()) if self._ask_doctor else None
+        said = self._second_opinion() if self._ask_doctor else None
         return Outcome(self.row, grade, found, time.monotonic() - begun, doctor=said, looks=2 if again else 1)
 
     def looked(self, began: datetime) -> tuple[Diagnosed, Graded]:
@@ -125,6 +125,9 @@ class Scene:
 
     def labels(self) -> dict[str, str]:
         return {name: self.filled(value) for name, value in self.row.alert.items()}
+
+    def _second_opinion(self) -> str:
+        return doctor.asked(self.metrics_url()) if self.pods() else "there is no server"
 
     def metrics_url(self) -> str:
         return f"http://{self.pod(0)['status'].get('podIP', '127.0.0.1')}:8000/metrics"
