@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sandbox.bench import intake, message, rounds, start, storm, xid
+from sandbox.bench import intake, message, mixed, rounds, start, storm, xid
 from sandbox.bench.figures import machine, wait_calm
 from sandbox.bench.table import Section, markdown, missed, text
 from sandbox.world import Ground, World, chat_70b, fleet_yaml
@@ -27,6 +27,7 @@ MEASURES: Mapping[str, Measure] = {
     "message": message.measure,
     "xid": xid.measure,
     "round": rounds.measure,
+    "mixed": mixed.measure,
     "intake": lambda _ground, folder: intake.section(folder),
     "storm": storm.measure,
     "start": _start,
@@ -40,7 +41,7 @@ def main() -> int:
     chosen = parser.parse_args()
     if unknown := set(chosen.only) - set(MEASURES):
         parser.error(f"no measure {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
-    print(f"Measuring on {machine()}; all of it usually takes 10 minutes.", flush=True)
+    print(f"Measuring on {machine()}; all of it usually takes 12 minutes.", flush=True)
     sections = _measured(chosen.only or list(MEASURES))
     count = missed(sections)
     end = "All goals met." if count == 0 else f"{count} goal{'' if count == 1 else 's'} missed."
