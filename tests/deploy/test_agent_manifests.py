@@ -22,7 +22,7 @@ NAMESPACE = AgentAccess().namespace
 OFF = "agent-off"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def applied(control_plane: ControlPlane, cluster: Cluster) -> Iterator[ControlPlane]:
     """The manifests, on GPU nodes of which one is kept free of agents, and one is cordoned."""
     cluster.add_node(GpuNode(OFF))
@@ -43,6 +43,28 @@ def test_one_runs_on_every_gpu_node_but_those_kept_free_of_it(applied: ControlPl
     expected = {node["metadata"]["name"] for node in cluster.nodes()} - {OFF}
     assert "gpu-02" in expected, "a cordoned node is one to look at"
     until(lambda: _nodes_of_agents(applied) == expected, seconds=30)
+
+
+def test_a_label_takes_it_off_a_node_before_a_gpu_reset_and_gives_it_back(
+    applied: ControlPlane, cluster: Cluster
+) -> None:
+    """As the notes of the runbook gpu_hardware_failure say."""
+    until(lambda: "gpu-01" in _nodes_of_agents(applied), seconds=30)
+    applied.kubectl("label", "node", "gpu-01", "vllm-oncall/agent=off")
+    try:
+        until(lambda: "gpu-01" not in _nodes_of_agents(applied), seconds=30)
+        assert "gpu-03" in _nodes_of_agents(applied)
+    finally:
+        applied.kubectl("label", "node", "gpu-01", "vllm-oncall/agent-")
+    until(lambda: "gpu-01" in _nodes_of_agents(applied), seconds=30)
+
+
+def test_the_runbook_names_the_label_that_the_daemon_set_looks_for() -> None:
+    affinity = _daemon_set()["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    (label,) = [e["key"] for e in term["matchExpressions"] if e["operator"] == "NotIn" and e["values"] == ["off"]]
+    text = (DEPLOY.parent / "runbooks" / "gpu_hardware_failure.yaml").read_text()
+    assert f"kubectl label node $node {label}=off" in text and f"{label}-" in text
 
 
 def test_the_bots_namespace_would_not_admit_it(control_plane: ControlPlane, bot_token_file: Path) -> None:
