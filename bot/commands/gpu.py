@@ -85,7 +85,7 @@ def _names(name: str | None, sources: Sources) -> tuple[tuple[str, ...], str | N
         return with_gpus, None if with_gpus else "no node of the cluster says that it has GPUs (nvidia.com/gpu)"
     if name not in [node.name for node in nodes]:
         raise UsageError(unknown("node", name, with_gpus or [node.name for node in nodes]))
-    return (name,), None
+    return (name,), None if name in with_gpus else f"Kubernetes knows of no GPU on {name} (nvidia.com/gpu)"
 
 
 def _looked(name: str, sources: Sources) -> _Node:

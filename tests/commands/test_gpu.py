@@ -19,7 +19,7 @@ from bot.gpu_readings import (
     Temperature,
     Watching,
 )
-from bot.ports import SourceError
+from bot.ports import Answer, Sample, SourceError
 from tests import stories as s
 from tests.fakes import FakeGpus, fake_sources
 
@@ -145,6 +145,86 @@ def test_without_a_name_all_nodes_with_gpus_are_told(nodes):
     nodes.tell(node="gpu-02")
     shown = nodes.shown()
     assert "gpu-01 · told by agent" in shown and "gpu-02 · told by agent" in shown and "cpu-01" not in shown
+
+
+# ---------------------------------------------------------------------------------------------- without an agent
+
+
+def exported(node: str = "gpu-01", **fields: float) -> Answer:
+    labels = {"gpu": "0", "UUID": UUID, "pci_bus_id": "00000000:3B:00.0", "Hostname": node, "modelName": "NVIDIA H100"}
+    return Answer(tuple(Sample({"__name__": name, **labels}, value, NOW) for name, value in fields.items()))
+
+
+@pytest.fixture
+def exporter(nodes):
+    """dcgm-exporter's default list, and an Xid that came within the day; no agent anywhere."""
+    nodes.agents.nodes.clear()
+    told = exported(DCGM_FI_DEV_GPU_TEMP=41, DCGM_FI_DEV_POWER_USAGE=312.4, DCGM_FI_DEV_ROW_REMAP_FAILURE=0)
+    nodes.bench.metrics.answers = {
+        "DCGM_FI_DEV_GPU_TEMP": told,
+        '__name__=~"DCGM_FI_DEV_XID_ERRORS': exported(DCGM_FI_DEV_XID_ERRORS=0),
+        "} offset 86400s": exported(DCGM_FI_DEV_XID_ERRORS=0),
+        "changes(DCGM_FI_DEV_XID_ERRORS": Answer(()),
+    }
+    return nodes
+
+
+def test_without_an_agent_the_exporter_tells_what_it_exports_and_what_it_does_not(exporter):
+    report = exporter.report("gpu-01")
+    shown = s.said(report)
+    assert report.text == "1 GPU on 1 node: none that is seen needs anybody"
+    assert "gpu-01 · told by dcgm-exporter" in shown
+    assert "GPU 0 (GPU-8128e920, 3b:00) NVIDIA H100 · 41 °C, 312 W" in shown
+    assert "ECC uncorrected" not in shown, "what is not exported is not zero"
+    assert "DCGM_FI_DEV_ECC_DBE_VOL_TOTAL is not exported" in shown
+    assert "GPU agent: runs on no node gpu-01" in shown
+
+
+def test_an_xid_of_the_exporter_needs_somebody_and_says_what_to_do(exporter):
+    answers = exporter.bench.metrics.answers
+    last = exported(DCGM_FI_DEV_XID_ERRORS=79)
+    answers |= {'__name__=~"DCGM_FI_DEV_XID_ERRORS': last, "changes(DCGM_FI_DEV_XID_ERRORS": last}
+    shown = exporter.shown("gpu-01")
+    assert "Xid 79" in shown and "[reboot]" in shown and "GPU 0 (GPU-8128e920, 3b:00) on gpu-01" in shown
+    assert "power-cycle it" in shown
+
+
+def test_a_failed_remap_of_the_exporter_needs_somebody(exporter):
+    told = exported(DCGM_FI_DEV_GPU_TEMP=41, DCGM_FI_DEV_ROW_REMAP_FAILURE=1)
+    exporter.bench.metrics.answers["DCGM_FI_DEV_GPU_TEMP"] = told
+    report = exporter.report("gpu-01")
+    assert report.text == "1 GPU on 1 node: 1 of 1 GPUs need somebody"
+    assert "a row could not be remapped: NVIDIA's criterion for a replacement" in s.said(report)
+
+
+def test_by_the_exporters_names_since_4_9_it_is_the_same(exporter):
+    told = exported(DCGM_FI_DEV_GPU_TEMP_CELSIUS=41, DCGM_FI_DEV_BOARD_POWER_WATTS=312.4)
+    exporter.bench.metrics.answers["DCGM_FI_DEV_GPU_TEMP"] = told
+    assert "41 °C, 312 W" in exporter.shown("gpu-01")
+
+
+def test_without_agents_at_all_it_says_that_none_is_set_up(exporter):
+    def sources(at):
+        bench = exporter.bench
+        return fake_sources(cluster=bench.cluster, metrics=bench.metrics, fleet=s.FLEET, now=at, gpus=None)
+
+    shown = s.said(gpu.run(["gpu-01"], exporter.bench.context(sources=sources)))
+    assert "told by dcgm-exporter" in shown and "GPU agent: is not configured" in shown
+
+
+def test_an_agent_that_refuses_the_token_is_said_and_the_exporter_asked_instead(exporter):
+    exporter.agents.down = SourceError("GPU agent", "the one on gpu-01 refused our token (401)", "Let both …")
+    shown = exporter.shown("gpu-01")
+    assert "told by dcgm-exporter" in shown and "GPU agent: the one on gpu-01 refused our token (401)." in shown
+
+
+def test_a_node_without_gpus_is_said_to_have_none(nodes):
+    nodes.bench.cluster.add_node("cpu-01", gpus=0)
+    machines = nodes.bench.cluster.machines
+    machines["cpu-01"] = replace(machines["cpu-01"], gpu_product=None)
+    report = nodes.report("cpu-01")
+    assert report.text == "No GPU is seen; nothing is known of cpu-01"
+    assert "Kubernetes knows of no GPU on cpu-01 (nvidia.com/gpu)" in s.said(report)
 
 
 def test_a_wrong_name_gets_the_nearest(nodes):
