@@ -69,6 +69,7 @@ from bot.settings import AgentAccess, PrometheusSettings, Settings
 log = logging.getLogger(__name__)
 
 RECONCILE_SECONDS = 10.0
+TRIAGE = "triage"  # the lane that a webhook wakes
 # A thread that comes back from the disk or a socket waits so long for one that computes (Python's own: 5 ms); on its
 # way to Slack an alert comes back a dozen times.
 SWITCH_SECONDS = 0.0005
@@ -218,7 +219,7 @@ class App:
         told = outside.alertmanager if settings.alertmanager.url else None
         rounds = self._make_rounds(cluster, wake)
         works = [
-            Work("triage", Triage(store, cluster, fleet, outside.runbooks, timing, self._pool).step, "triage"),
+            Work("triage", Triage(store, cluster, fleet, outside.runbooks, timing, self._pool).step, TRIAGE),
             Work("rounds", rounds.step),
             Work("requests", self._dispatch.step),
             Work("remediation", Remediation(world).step),
@@ -247,7 +248,7 @@ class App:
             wake=wake,
         )
         intake = settings.intake
-        self._intake = Intake(store.take_in_webhooks, wake, waiting_limit=intake.waiting_limit)
+        self._intake = Intake(store.take_in_webhooks, partial(wake, TRIAGE), waiting_limit=intake.waiting_limit)
         webhook = AlertmanagerWebhook(self._intake, token=intake.token, body_limit_bytes=intake.body_limit_bytes)
         api = new_api()
         webhook.add_to(api)

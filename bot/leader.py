@@ -33,25 +33,30 @@ class Lock(Protocol):
 
 
 class Bell:
-    """Wakes every loop that waits. A ring while a loop is busy is not lost: it looks once more before it waits."""
+    """Wakes the lanes that wait. A ring while a lane is busy is not lost: it looks once more before it waits."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._rings = 0
+        self._alone: Counter[str] = Counter()
 
-    def ring(self) -> None:
+    def ring(self, lane: str | None = None) -> None:
+        """For all lanes; or for one alone, where it is known who has work: the others would only be in its way."""
         with self._changed:
-            self._rings += 1
+            if lane is None:
+                self._rings += 1
+            else:
+                self._alone[lane] += 1
             self._changed.notify_all()
 
-    @property
-    def rings(self) -> int:
-        return self._rings
+    def rings(self, lane: str) -> int:
+        """How often it rang for this lane."""
+        return self._rings + self._alone[lane]
 
-    def wait(self, seen: int, seconds: float) -> None:
-        """Until it has rung since `seen`, or the time is over."""
+    def wait(self, lane: str, seen: int, seconds: float) -> None:
+        """Until it has rung for the lane since `seen`, or the time is over."""
         with self._changed:
-            self._changed.wait_for(lambda: self._rings != seen, seconds)
+            self._changed.wait_for(lambda: self.rings(lane) != seen, seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,7 @@ class Leader:
         loops = []
         for name, lane in self._lanes.items():
             lane.through_at = time.monotonic()
-            loops.append(threading.Thread(target=self._loop, args=(lane,), daemon=True, name=f"leader-{name}"))
+            loops.append(threading.Thread(target=self._loop, args=(name, lane), daemon=True, name=f"leader-{name}"))
         self.leads = True
         for loop in loops:
             loop.start()
@@ -132,14 +137,14 @@ class Leader:
         self._on_stopped()
         self._lock.release()
 
-    def _loop(self, lane: "_Lane") -> None:
+    def _loop(self, name: str, lane: "_Lane") -> None:
         with _or_end():
             while not self._stopped.is_set():
-                seen = self._bell.rings
+                seen = self._bell.rings(name)
                 if lane.go_through(self._clock):
                     self._bell.ring()  # what one lane did is often what another waits for
                 else:
-                    self._bell.wait(seen, self._poll)
+                    self._bell.wait(name, seen, self._poll)
 
 
 @contextmanager

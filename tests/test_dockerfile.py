@@ -98,7 +98,9 @@ def test_the_image_runs_as_a_user_without_rights(image):
 def test_the_image_holds_the_locked_versions(image):
     python = image.entrypoint[0]
     there = dict(
-        line.split("==") for line in image.run([python, "-m", "pip", "freeze"]).lower().replace("_", "-").splitlines() if "==" in line
+        line.split("==")
+        for line in image.run([python, "-m", "pip", "freeze"]).lower().replace("_", "-").splitlines()
+        if "==" in line
     )
     locked = dict(re.findall(r"^([a-z0-9._-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
     for package in ("slack-bolt", "kubernetes", "dbos", "sqlalchemy"):

@@ -75,6 +75,18 @@ def test_a_ring_wakes_the_loop(leading):
     wait_until(lambda: len(calls) == 2)
 
 
+def test_a_ring_for_one_lane_leaves_the_others_asleep(leading):
+    bell, calls = Bell(), []
+    lanes = [Work(lane, lambda _, lane=lane: calls.append(lane), lane) for lane in ("triage", "announce")]
+    leading(*lanes, bell=bell, poll_seconds=60)
+    wait_until(lambda: len(calls) == 2)
+    bell.ring("triage")
+    wait_until(lambda: len(calls) == 3)
+    bell.ring()
+    wait_until(lambda: len(calls) == 5)
+    assert sorted(calls) == ["announce"] * 2 + ["triage"] * 3
+
+
 def test_a_ring_during_a_step_is_not_lost(leading):
     bell, calls = Bell(), []
 

@@ -1,7 +1,7 @@
 """An incident and its rounds, and what this floor needs of the store."""
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -172,8 +172,14 @@ class IncidentTx(Protocol):
 
     def alerts_of(self, incident: int) -> Sequence[Alert]: ...
     def alert_states(self, incident: int) -> Sequence[AlertState]: ...
-    def alert_tally(self, incident: int) -> AlertTally:
-        """Counted by the database: it is asked for on every pass, for every open incident."""
+    def alert_tally(self, incident: int) -> AlertTally: ...
+
+    def open_tallies(self) -> Mapping[int, AlertTally]:
+        """Of every open incident with alerts, by number: one question, however many there are."""
+        ...
+
+    def open_diagnosed_at(self) -> Mapping[int, datetime]:
+        """When the last round of every open incident ended; those without one are not in it."""
         ...
 
     def last_joined(self, fingerprint: str) -> Joined | None:

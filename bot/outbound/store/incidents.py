@@ -1,6 +1,6 @@
 """Incidents, the alerts that joined them, and their rounds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -18,6 +18,8 @@ _LATEST = (
     .order_by(_joined.incident.desc())
     .limit(1)
 )
+_TALLY = (sa.func.count().filter(_joined.status == AlertStatus.FIRING), sa.func.max(_joined.received_at))
+_IS_OPEN = tables.incident.c.state == IncidentState.OPEN
 
 
 class IncidentRows(Rows):
@@ -63,10 +65,19 @@ class IncidentRows(Rows):
         return self._all(AlertState, sa.select(t.c.status, t.c.received_at).where(t.c.incident == incident))
 
     def alert_tally(self, incident: int) -> AlertTally:
-        t = tables.incident_alert
-        firing = sa.func.count().filter(t.c.status == AlertStatus.FIRING)
-        tally = sa.select(firing, sa.func.max(t.c.received_at)).where(t.c.incident == incident)
+        tally = sa.select(*_TALLY).where(tables.incident_alert.c.incident == incident)
         return AlertTally(*self._connection.execute(tally).one())
+
+    def open_tallies(self) -> Mapping[int, AlertTally]:
+        t, i = tables.incident_alert, tables.incident
+        found = sa.select(t.c.incident, *_TALLY).join(i, i.c.number == t.c.incident).group_by(t.c.incident)
+        return {n: AlertTally(*tally) for n, *tally in self._connection.execute(found.where(_IS_OPEN))}
+
+    def open_diagnosed_at(self) -> Mapping[int, datetime]:
+        t, i = tables.round, tables.incident
+        found = sa.select(t.c.incident, sa.func.max(t.c.ended_at)).join(i, i.c.number == t.c.incident)
+        ended = found.where(_IS_OPEN & t.c.ended_at.is_not(None)).group_by(t.c.incident)
+        return {number: at for number, at in self._connection.execute(ended)}
 
     def last_joined(self, fingerprint: str) -> Joined | None:
         found = self._connection.execute(_LATEST, {"fingerprint": fingerprint}).one_or_none()

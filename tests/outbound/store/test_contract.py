@@ -143,6 +143,8 @@ DUE = {
     "stale_cards": ("ix_card_due", lambda tx: tx.stale_cards()),
     "waiting_messages": ("ix_thread_message_due", lambda tx: tx.waiting_messages(10)),
     "firing": ("ix_alert_due", lambda tx: tx.firing()),
+    "open_tallies": ("ix_incident_state_resolved_at", lambda tx: tx.open_tallies()),
+    "open_diagnosed_at": ("ix_incident_state_resolved_at", lambda tx: tx.open_diagnosed_at()),
     "open_incidents": ("ix_incident_state_resolved_at", lambda tx: tx.open_incidents()),
     "proposals_in": ("ix_proposal_state", lambda tx: tx.proposals_in(ProposalState.RUNNING)),
     "started_since": ("ix_proposal_started_at", lambda tx: tx.started_since(NOW)),

@@ -80,6 +80,7 @@ def test_an_incidents_alerts_are_counted(store):
     with store.read() as tx:
         assert tx.alert_tally(1) == AlertTally(firing=1, last_at=NOW + MINUTE)
         assert tx.alert_tally(2) == AlertTally(firing=0, last_at=None)
+        assert tx.open_tallies() == {1: AlertTally(firing=1, last_at=NOW + MINUTE)}
         assert {(s.status, s.received_at) for s in tx.alert_states(1)} == {
             (AlertStatus.RESOLVED, NOW + MINUTE),
             (AlertStatus.FIRING, an_alert("aa").received_at),
@@ -147,3 +148,16 @@ def test_an_incident_without_rounds_has_no_last_one(store):
     with store.read() as tx:
         assert tx.last_round(1) is None
         assert tx.next_round_number(1) == 1
+        assert tx.open_diagnosed_at() == {}
+
+
+def test_when_open_incidents_were_last_diagnosed_is_one_question(store):
+    save(store, an_incident(1), an_incident(2), replace(an_incident(3), state=IncidentState.RESOLVED))
+    with store.write() as tx:
+        tx.save_round(a_round(1, ended_at=NOW))
+        tx.save_round(a_round(2, ended_at=NOW + MINUTE))
+        tx.save_round(a_round(3))
+        tx.save_round(replace(a_round(1), incident=2))
+        tx.save_round(replace(a_round(1, ended_at=NOW), incident=3))
+    with store.read() as tx:
+        assert tx.open_diagnosed_at() == {1: NOW + MINUTE}
