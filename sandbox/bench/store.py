@@ -14,6 +14,7 @@ class StoredRound:
     seconds: float
     probe_seconds: tuple[float, ...]
     failed: tuple[str, ...]  # steps without a reading, and why
+    ended_at: float = 0.0  # seconds since 1970
 
 
 class BotStore:
@@ -25,6 +26,10 @@ class BotStore:
     def latest_incident(self) -> int:
         """0 if there is none."""
         return self._number("SELECT coalesce(max(number), 0) FROM incident")
+
+    def opened_at(self, incident: int) -> float:
+        """Seconds since 1970."""
+        return self._number(f"SELECT opened_at FROM incident WHERE number = {incident:d}") / 1e6
 
     def is_open(self, incident: int) -> bool:
         return bool(self._number(f"SELECT count(*) FROM incident WHERE number = {incident:d} AND state = 'open'"))
@@ -74,4 +79,4 @@ def _round(number: int, started: int, ended: int, observations: str) -> StoredRo
     """Times are whole microseconds."""
     seen = json.loads(observations)
     failed = tuple(f"{o['step']}: {o['error']}" for o in seen if o["error"] is not None)
-    return StoredRound(number, (ended - started) / 1e6, tuple(o["seconds"] for o in seen), failed)
+    return StoredRound(number, (ended - started) / 1e6, tuple(o["seconds"] for o in seen), failed, ended / 1e6)

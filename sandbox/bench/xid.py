@@ -43,7 +43,9 @@ _CHANNELS = ("inc-chat", "inc-code", "oncall")
 @dataclass(frozen=True, slots=True)
 class Turn:
     seconds: float  # from the driver's first word on the node until the message stands in Slack
-    round_seconds: float  # of which the diagnosis
+    heard_seconds: float  # of which until the bot has an incident
+    round_seconds: float  # the diagnosis
+    shown_seconds: float  # from its end: the suggested change's dry run, the message, Slack
 
 
 class Neighbours:
@@ -75,7 +77,8 @@ class Neighbours:
         if incident == before:
             raise RuntimeError(f"the Xid opened no incident: inc-{incident} was there before")
         _until(lambda: self._store.rounds(incident), 20)
-        return Turn(float(posted[0]["at"]) - at, self._store.rounds(incident)[0].seconds)
+        first, stood = self._store.rounds(incident)[0], float(posted[0]["at"])
+        return Turn(stood - at, self._store.opened_at(incident) - at, first.seconds, stood - first.ended_at)
 
     # ------------------------------------------------------------------------------------------------ what is there
 
@@ -194,11 +197,12 @@ def _section(near: list[Turn], far: list[Turn]) -> Section:
 
 def _rows(turns: list[Turn], where: str) -> list[Row]:
     seconds = [turn.seconds for turn in turns]
-    rounds = [turn.round_seconds for turn in turns]
     together = AGENT_SECONDS + max(seconds)
     return [
         Row(f"from the driver's word to the message, {where}", _told(seconds)),
-        Row("  of which the diagnosis", _told(rounds)),
+        Row("  of which until the bot has an incident", _told([turn.heard_seconds for turn in turns])),
+        Row("  the diagnosis", _told([turn.round_seconds for turn in turns])),
+        Row("  from its end to the message", _told([turn.shown_seconds for turn in turns])),
         Row("  both parts together, worst", f"{together:.2f} s", f"<= {LIMIT_SECONDS:g} s", together <= LIMIT_SECONDS),
     ]
 

@@ -25,4 +25,5 @@ def test_it_reads_what_the_bot_wrote(tmp_path):
     assert store.is_open(7)
     (round,) = store.rounds(7)
     assert (round.seconds, round.probe_seconds, round.failed) == (0.6, (0.5, 0.25), ("gpu: gone",))
+    assert (round.ended_at, store.opened_at(7)) == (1.6, 1e-6)
     assert store.cards() == [(None, None)]
