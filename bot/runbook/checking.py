@@ -137,7 +137,7 @@ def _of_query(place: Place, query: str, promql: PromQL | None) -> _Found:
     wrong = list(_of_words(place, query))
     yield from wrong
     if promql is not None and not wrong and (refused := promql(str(filled(query, _SAMPLE).value))) is not None:
-        yield place, f"is refused by Prometheus: {refused}"
+        yield place, f"is refused by Prometheus: {refused.removeprefix('refused ')}"
 
 
 def _of_step(place: Place, step: Step, promql: PromQL | None) -> _Found:

@@ -37,6 +37,7 @@ def told(proof: Proof | None, cases: int | None) -> Sequence[str]:
     elif proof.stopped is not None:
         queries = f"PromQL was not proven after {proof.proven} queries. {proof.stopped}"
     else:
-        queries = f"{proof.proven} queries shown to Prometheus."
-    verdicts = "No case was run: name their folder with --cases." if cases is None else f"{cases} cases run."
+        queries = f"{proof.proven} quer{'y' if proof.proven == 1 else 'ies'} shown to Prometheus."
+    one = "" if cases == 1 else "s"
+    verdicts = "No case was run: name their folder with --cases." if cases is None else f"{cases} case{one} run."
     return queries, verdicts
