@@ -97,7 +97,8 @@ class Announcer:
         self.next_at: datetime | None = None  # when something that waits for its time will be due
 
     def step(self, now: datetime) -> bool:
-        """True if something was begun or written, so that another look is worth it at once."""
+        """True if something was written, so that another look is worth it at once. A delivery that was begun is not:
+        its end wakes, and looking meanwhile would only keep it from its work."""
         self.next_at = None
         with self._lock:
             self._ended.clear()
@@ -112,7 +113,8 @@ class Announcer:
         self._remember(fresh, overdue, marks)
         jobs = [*self._card_jobs(stale, marks, now), *self._message_jobs(waiting), *self._whisper_jobs(whispers)]
         self._count(stale, waiting, whispers)
-        return self._hand_out(jobs, now) or wrote
+        self._hand_out(jobs, now)
+        return wrote
 
     @property
     def is_idle(self) -> bool:
@@ -223,8 +225,7 @@ class Announcer:
         run = self._delivery.whisper
         return [_Job(f"@{w.user}", Kind.WHISPER, f"whisper-{w.id}", (w.id,), _call(run, w)) for w in whispers]
 
-    def _hand_out(self, jobs: Sequence[_Job], now: datetime) -> bool:
-        begun = False
+    def _hand_out(self, jobs: Sequence[_Job], now: datetime) -> None:
         with self._lock:
             self._held = {name: until for name, until in self._held.items() if until > now}
             for job in sorted(jobs, key=lambda j: j.rank):
@@ -236,8 +237,6 @@ class Announcer:
                     continue
                 self._busy.add(job.lane)
                 self._pool.submit(self._run, job)
-                begun = True
-        return begun
 
     def _later(self, at: datetime) -> None:
         self.next_at = at if self.next_at is None else min(self.next_at, at)

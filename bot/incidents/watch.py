@@ -21,7 +21,6 @@ from bot.incidents.triage import ask_round, when_all_resolved
 from bot.report import Report, mention, plain
 from bot.runbook.schema import Severity
 
-
 # What time does here takes a minute or more; the loop comes by many times a second.
 LOOKS_EVERY = timedelta(seconds=0.5)
 

@@ -31,9 +31,11 @@ class Remediation:
 
     def step(self, now: datetime) -> bool:
         """True if something was done."""
-        did = self._expired(now)
         with self._world.store.read() as tx:
-            approved = tx.proposals_in(ProposalState.APPROVED)
+            waiting = tx.proposals_in(ProposalState.PENDING, ProposalState.APPROVED)
+            overdue = any(is_due(tx, p, now) for p in waiting if p.state is ProposalState.PENDING)
+        did = self._expire(now) if overdue else False
+        approved = [p for p in waiting if p.state is ProposalState.APPROVED]
         for proposal in approved:
             did = self._begin(proposal, now) or did
         if self._looked_for_dead is None or now - self._looked_for_dead >= _LOOK_FOR_DEAD:
@@ -41,11 +43,7 @@ class Remediation:
             did = self._bury(now) or did
         return did
 
-    def _expired(self, now: datetime) -> bool:
-        with self._world.store.read() as tx:
-            due = any(is_due(tx, p, now) for p in tx.proposals_in(ProposalState.PENDING))
-        if not due:
-            return False
+    def _expire(self, now: datetime) -> bool:
         with self._world.store.write() as tx:
             return expire(tx, now) > 0
 
