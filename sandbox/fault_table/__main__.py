@@ -42,10 +42,12 @@ def main() -> int:
         _note(f"vllm-doctor: {doctor.program()}")
     table = Table(lambda line: print(line, flush=True))
     table.head()
-    with tempfile.TemporaryDirectory(prefix="vllm-oncall-faults-") as scratch:
-        for outcome in _played(Path(scratch), files, light, heavy, options):
-            table.add(outcome)
-    table.foot()
+    try:
+        with tempfile.TemporaryDirectory(prefix="vllm-oncall-faults-") as scratch:
+            for outcome in _played(Path(scratch), files, light, heavy, options):
+                table.add(outcome)
+    finally:
+        table.foot()  # of what was played, whatever came then
     print(f"{time.monotonic() - begun:.0f} s in all.")
     return 0 if all(outcome.right for outcome in table.outcomes) else 1
 
