@@ -26,8 +26,8 @@ LIMIT_SECONDS = 2.0
 TURNS = 8
 SLACK_SECONDS = 0.25
 NODE = "gpu-01"
-# From the faulty kernel's launch to the agent's answer to who waits for it; the longest of five Xids 31 on two H100s,
-# `make gpu-proof`, 25 November 2026 (`xid_seconds_from_launch_to_answer` in its report: 0.09 to 0.15 s).
+# From the faulty kernel's launch to the agent's answer to who waits for it; the longest of eighteen Xids 31 on an H100,
+# `make gpu-proof` three times, 25 November 2026 (`xid_seconds_from_launch_to_answer` in its reports: 0.09 to 0.15 s).
 AGENT_SECONDS = 0.15
 # One incident a turn: the next Xid does not join the last one's.
 _SETTINGS = {
@@ -184,7 +184,7 @@ def _section(near: list[Turn], far: list[Turn]) -> Section:
         "The driver's word on a node (its line in the kernel's log, then NVML's event) to the bot's message in the "
         f"channel of the service that has the GPU, verdict in it; {len(near)} Xids 79 each. On the way: the agent's "
         "own process with NVML played, its long-polled API, the bot, the diagnosis, Slack. How long a real driver "
-        "takes was measured on two H100s. Medians (95th percentile).",
+        "takes was measured on an H100. Medians (95th percentile).",
         [
             Row(
                 "a real H100, from the fault to the agent's answer (make gpu-proof), worst", milliseconds(AGENT_SECONDS)
