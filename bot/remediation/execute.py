@@ -8,7 +8,7 @@ only: no clock, no I/O, so a replay takes the same path.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bot.actions.contract import Progress
@@ -170,7 +170,7 @@ class _Run:
         else:
             fresh_at = at + plan.window
             deadline = at + max(plan.window, self._settle(plan))
-        judged, now, abort = self._watch(plan, fresh_at, deadline)
+        judged, now, abort = self._watch(self._signal_before(plan), fresh_at, deadline)
         if abort is not None:
             self._roll_back(plan, abort)
             return
@@ -181,6 +181,14 @@ class _Run:
                 sentence += "; only part of the change is in place, so what helped is not known"
             sentence = f"{plain(detail)}. {sentence}"
         self._close(applied, helped, sentence, now)
+
+    def _signal_before(self, plan: _Plan) -> _Plan:
+        """Who approves at the first sign of trouble is faster than the signal, which crosses its limit while the change
+        comes into place. Its window then still lies before the effect: that is what is compared with, too."""
+        if not outcome.unusable(signal_of(plan.signal)):
+            return plan
+        read = self._step("signal in place", self._outside.signal)
+        return plan if outcome.unusable(signal_of(read["signal"])) else replace(plan, signal=read["signal"])
 
     def _settle(self, plan: _Plan) -> float:
         settle = self._rules.settle_seconds

@@ -48,6 +48,21 @@ def test_helped_is_not_said_before_the_signal_looks_back_on_nothing_but_the_chan
     assert (ended.ended_at - ended.started_at).total_seconds() >= applied_after + 60
 
 
+def test_a_signal_that_crosses_its_limit_only_while_the_change_comes_into_place_can_be_compared(stage):
+    """Approved at the first sign: a queue's alert, before the latency has followed."""
+    readings = iter([(0.75, 1.0), (2.5, 5.0)])
+    stage.latency = lambda: next(readings, (0.25, 0.5))
+    stage.on_time = [stage.settle]
+    ended = stage.run(approved(stage))
+    assert (ended.helped, ended.outcome[:35]) == (Helped.YES, "TTFT P99 2.5–5 s → 0.25–0.5 s (limi")
+
+
+def test_a_signal_that_never_crossed_its_limit_cannot_tell(stage):
+    stage.latency = lambda: (0.75, 1.0)
+    ended = stage.run(approved(stage))
+    assert ended.helped is Helped.CANNOT_TELL and "within its limit before the change" in ended.outcome
+
+
 def test_vanished_traffic_cannot_tell(stage):
     stage.better_with(4)
     stage.on_time.append(lambda: setattr(stage, "traffic", 1.0))
