@@ -124,7 +124,7 @@ def test_an_event_of_a_moment_that_is_known_is_no_news_whatever_became_of_it(sto
     take_in(store, an_alert(status=RESOLVED))
     assert store.take_in_webhooks([moment]) == 0
     with store.read() as tx:
-        assert tx.firing_alerts() == ()
+        assert tx.firing() == ()
     assert [a.status for a in waiting(store)] == [FIRING, RESOLVED]
 
 
