@@ -7,6 +7,7 @@ from typing import Any
 
 from sandbox.controlplane.control_plane import ControlPlane
 
+_CORDONED = "node.kubernetes.io/unschedulable"
 _GPU = "nvidia.com/gpu"
 _HTTP_PORT = 8000
 
@@ -165,7 +166,15 @@ class Cluster:
         self._api.delete(f"/api/v1/nodes/{name}")
 
     def set_schedulable(self, node: str, schedulable: bool) -> None:
-        self._api.patch(f"/api/v1/nodes/{node}", {"spec": {"unschedulable": not schedulable}})
+        """Returns when the node controller has followed with its taint, which keeps pods off as the field does."""
+        path = f"/api/v1/nodes/{node}"
+        self._api.patch(path, {"spec": {"unschedulable": not schedulable}})
+
+        def followed() -> bool:
+            taints = self._api.get(path)["spec"].get("taints", [])
+            return any(taint["key"] == _CORDONED for taint in taints) is not schedulable
+
+        _until(followed, 20, f"{'no taint' if schedulable else 'the taint'} of a cordoned node on {node}")
 
     def nodes(self) -> list[dict[str, Any]]:
         return self._api.items("/api/v1/nodes")

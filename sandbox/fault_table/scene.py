@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import count
 from typing import Any
 
 import requests
@@ -73,6 +74,7 @@ class Scene:
         self.began: datetime | None = None
         self._ask_doctor = ask_doctor
         self._stack = ExitStack()
+        self._numbers = count(1)  # of its faults, whose names are the fleet's for all rows
 
     # ------------------------------------------------------------------------------------------- the whole row
 
@@ -262,7 +264,7 @@ class Scene:
         fleet.set_load(name, requests_per_second=rps, timeout_seconds=offer.timeout_seconds, **given)
 
     def _do_fleet(self, fault: FleetFault) -> None:
-        fleet, name = self._fleet(), f"{self.namespace}-{len(self._fleet().state()['faults'])}"
+        fleet, name = self._fleet(), f"{self.namespace}-{next(self._numbers)}"
         self._stack.callback(lambda: _quietly(lambda: fleet.clear_fault(name)))
         own = {"namespace": self.namespace}
         named = {key: self.filled(value) for key in ("pod", "node") if (value := getattr(fault.match, key)) is not None}
@@ -270,7 +272,7 @@ class Scene:
         fleet.set_fault(name, match, fault.effect)
 
     def _do_gpu(self, fault: GpuFault) -> None:
-        fleet, name = self._fleet(), f"{self.namespace}-{len(self._fleet().state()['gpu_faults'])}"
+        fleet, name = self._fleet(), f"{self.namespace}-{next(self._numbers)}"
         node = self.nodes[int(fault.node) if fault.node.isdecimal() else 0]
         self._stack.callback(lambda: _quietly(lambda: fleet.clear_gpu_fault(name)))
         fleet.set_gpu_fault(name, fault.model_copy(update={"node": node}))
