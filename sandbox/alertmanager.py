@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import requests
@@ -16,6 +15,7 @@ import requests
 from sandbox.addresses import free_port
 from sandbox.part import Part, PartError, answers
 from sandbox.prometheus import duration
+from sandbox.started import Started
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def configuration(receivers: Sequence[Webhook | Slack], grouping: Grouping) -> d
     return {"route": route, "receivers": [{"name": "nobody"}, *named]}
 
 
-class Alertmanager:
+class Alertmanager(Started):
     def __init__(
         self,
         folder: Path,
@@ -159,14 +159,6 @@ class Alertmanager:
     def expire_silence(self, silence: str) -> None:
         """As a person who lifts it."""
         requests.delete(f"{self.url}/api/v2/silence/{silence}", timeout=10).raise_for_status()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _write(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

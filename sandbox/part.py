@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import requests
+
+from sandbox.started import Started
 
 # PR_SET_PDEATHSIG fires when the *thread* that forked ends, not the process. So one thread, which lives as long as the
 # interpreter, forks every child; a pool's worker that starts a part and ends would otherwise take the part with it.
@@ -21,7 +22,7 @@ class PartError(RuntimeError):
     """A part did not start, or ended by itself. The text carries the end of its log."""
 
 
-class Part:
+class Part(Started):
     """A process with a log file. `ready` is polled until it returns true; exceptions in it mean "not yet"."""
 
     def __init__(
@@ -140,14 +141,6 @@ class Part:
             return f"(no log at {self.log})"
         text = self.log.read_text(errors="replace").splitlines()
         return "\n".join([f"--- last lines of {self.log} ---", *text[-lines:]])
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def answers(url: str, *, status: int = 200, verify: bool | str = True) -> Callable[[], bool]:

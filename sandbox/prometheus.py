@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import requests
 
 from sandbox.addresses import free_port
 from sandbox.part import Part, PartError, answers
+from sandbox.started import Started
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Sample:
     value: float  # may be NaN
 
 
-class Prometheus:
+class Prometheus(Started):
     """`start` may be called again after `stop` or `kill`: same port, same data."""
 
     def __init__(
@@ -141,14 +141,6 @@ class Prometheus:
     def wait_until_up(self, job: str, count: int = 1, seconds: float = 20) -> None:
         """Block until `count` targets of the job have been scraped."""
         self.wait_for(f'up{{job="{job}"}} == 1', lambda up: len(up) >= count, seconds)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _write(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

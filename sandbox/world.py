@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import requests
@@ -28,6 +27,7 @@ from sandbox.local_slack import LocalSlack
 from sandbox.prometheus import Job, Prometheus
 from sandbox.slack_rules.part import SlackRules
 from sandbox.slack_workspace import SlackWorkspace, demo_workspace
+from sandbox.started import Started
 
 COLD_START_SECONDS = 2.0  # of each replica; a rollout goes one by one
 TTFT_SLO_SECONDS = 1.0
@@ -35,7 +35,7 @@ TTFT_SLO_SECONDS = 1.0
 PATIENT = {"REMEDIATION__SETTLE_SECONDS": "120"}
 
 
-class Ground:
+class Ground(Started):
     """Start it once; stories on it run in namespaces of their own."""
 
     def __init__(
@@ -87,18 +87,6 @@ class Ground:
         self.local_slack.stop()
         self.control_plane.stop()
 
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
 
 @dataclass(frozen=True)
 class Town:
@@ -135,7 +123,7 @@ class Dials:
     alertmanager: bool = False
 
 
-class World:
+class World(Started):
     """One story. `start` returns when the services are under load and scraped, and the bot is ready."""
 
     def __init__(
@@ -274,18 +262,6 @@ class World:
         for namespace in self.namespaces:
             with suppress(requests.RequestException):
                 self.ground.cluster.delete_namespace(namespace)
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def fleet_yaml(towns: Sequence[Town], workspace: SlackWorkspace) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from sandbox.addresses import PodNetwork, free_pod_network, free_port
@@ -24,6 +23,7 @@ from sandbox.controlplane.certificates import Certificates
 from sandbox.controlplane.kubeconfig import certificate_user, write_kubeconfig
 from sandbox.controlplane.kubelet import Kubelet
 from sandbox.part import Part, answers
+from sandbox.started import Started
 
 _STAGES = Path(__file__).parent / "stages"
 
@@ -32,7 +32,7 @@ class KubectlError(RuntimeError):
     """kubectl ended with an error; the text is what it said."""
 
 
-class ControlPlane:
+class ControlPlane(Started):
     """`start`, use, `stop`; or as a context manager. Everything it writes lies in `folder`."""
 
     def __init__(self, folder: Path) -> None:
@@ -95,18 +95,6 @@ class ControlPlane:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no ServiceAccount `default` after 30 s\n{self._controller_manager.tail()}")
             time.sleep(0.05)
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def parts(self) -> list[Part]:

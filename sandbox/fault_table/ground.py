@@ -4,7 +4,6 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from sandbox.controlplane.cluster import Cluster
@@ -12,9 +11,10 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.fault_table.bot_side import BotSide
 from sandbox.fleet.control import Fleet
 from sandbox.prometheus import Job, Prometheus
+from sandbox.started import Started
 
 
-class Ground:
+class Ground(Started):
     """`token_file`: of the bot's account. The control plane is somebody else's to start and stop."""
 
     def __init__(self, folder: Path, control_plane: ControlPlane, token_file: Path, *, simulate: bool = True) -> None:
@@ -61,15 +61,3 @@ class Ground:
 
     def stop(self) -> None:
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import requests
@@ -12,6 +11,7 @@ import requests
 from sandbox.addresses import free_port
 from sandbox.fleet.contract import Config, Effect, Fault, GpuFault, Load, LoadChange, Match, RequestKind
 from sandbox.part import Part, answers
+from sandbox.started import Started
 
 SHORT_PROMPTS = (RequestKind(),)
 # One in twenty is a whole document: its prefill takes more than a second, and all others wait for it.
@@ -96,7 +96,7 @@ class FleetControl:
         return response.json() if response.content else None
 
 
-class Fleet(FleetControl):
+class Fleet(Started, FleetControl):
     """The fleet's process, and its controls while it runs."""
 
     def __init__(self, folder: Path, kubeconfig: Path, config: Config | None = None) -> None:
@@ -122,11 +122,3 @@ class Fleet(FleetControl):
 
     def stop(self) -> None:
         self.part.stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import requests
 
 from sandbox.part import Part, PartError, answers
 from sandbox.real_vllm import install
+from sandbox.started import Started
 
 READY_SECONDS = 240.0  # some 30 s on an idle machine of two cores
 # Nothing is fetched, nothing is reported, nothing is bound but loopback.
@@ -39,7 +39,7 @@ except ProcessLookupError:
 """
 
 
-class VllmServer:
+class VllmServer(Started):
     """`arguments` are what follows `vllm serve`, as a pod would give them; where it listens is added."""
 
     def __init__(
@@ -155,18 +155,6 @@ class VllmServer:
                 titles = [_title(pid) for pid in _descendants(self.part.pid)]
                 raise PartError(f"the vLLM server has no process {name}, only {titles}")
             time.sleep(0.05)
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def _descendants(pid: int) -> Iterator[int]:
