@@ -170,7 +170,8 @@ class _Run:
         else:
             fresh_at = at + plan.window
             deadline = at + max(plan.window, self._settle(plan))
-        judged, now, abort = self._watch(self._signal_before(plan), fresh_at, deadline)
+            plan = self._with_usable_signal(plan)
+        judged, now, abort = self._watch(plan, fresh_at, deadline)
         if abort is not None:
             self._roll_back(plan, abort)
             return
@@ -182,7 +183,7 @@ class _Run:
             sentence = f"{plain(detail)}. {sentence}"
         self._close(applied, helped, sentence, now)
 
-    def _signal_before(self, plan: _Plan) -> _Plan:
+    def _with_usable_signal(self, plan: _Plan) -> _Plan:
         """Who approves at the first sign of trouble is faster than the signal, which crosses its limit while the change
         comes into place. Its window then still lies before the effect: that is what is compared with, too."""
         if not outcome.unusable(signal_of(plan.signal)):

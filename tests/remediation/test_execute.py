@@ -111,6 +111,16 @@ def test_how_far_it_is_stands_in_the_row(stage):
 # ---------------------------------------------------------------------------------------------- applied partly, not
 
 
+def test_what_stands_still_halfway_is_not_compared_with_itself(stage):
+    """Within its limit at the approval, above it now: there is nothing that the change could be judged by."""
+    readings = iter([(0.75, 1.0)])
+    stage.latency = lambda: next(readings, (2.5, 5.0))
+    proposal = approved(stage)
+    stage.on_time.insert(0, lambda: gpus_vanish(stage))
+    ended = stage.run(proposal)
+    assert (ended.applied, ended.helped) == (Applied.PARTLY, Helped.CANNOT_TELL)
+
+
 def test_gpus_that_vanish_after_the_approval_end_in_applied_partly_and_name_the_pod(stage):
     proposal = approved(stage)
     stage.on_time.insert(0, lambda: gpus_vanish(stage))
