@@ -127,12 +127,13 @@ class SlackWorkspace:
 workspace_json: TypeAdapter[SlackWorkspace] = TypeAdapter(SlackWorkspace)
 
 
-def demo_workspace() -> SlackWorkspace:
-    """Alice is on call, carol leads the SREs, bob has no role; the bot is a member of everything but #random."""
+def demo_workspace(app: SlackApp | None = None) -> SlackWorkspace:
+    """Alice is on call, carol leads the SREs, bob has no role; the bot, whose app is our manifest's unless another one
+    is given, is a member of everything but #random."""
     alice = SlackUser("U01ALICE", "alice", "Alice Anders", "alice@example.com")
     bob = SlackUser("U02BOB", "bob", "Bob Brandt", "bob@example.com")
     carol = SlackUser("U03CAROL", "carol", "Carol Conti", "carol@example.com")
-    app = SlackApp.installed()
+    app = app or SlackApp.installed()
     everybody = (alice.id, bob.id, carol.id)
     return SlackWorkspace(
         users=(alice, bob, carol),

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import websocket
@@ -20,7 +21,7 @@ from sandbox.faults import Outage
 from sandbox.local_slack import LocalSlack
 from sandbox.slack_rules.part import SlackRules
 from sandbox.slack_rules.rules import Rule
-from sandbox.slack_workspace import SlackWorkspace, demo_workspace
+from sandbox.slack_workspace import SlackApp, SlackWorkspace, demo_workspace
 
 CHANNEL = "C01INCCHAT"
 ALICE, BOB, CAROL = "U01ALICE", "U02BOB", "U03CAROL"
@@ -28,7 +29,8 @@ ALICE, BOB, CAROL = "U01ALICE", "U02BOB", "U03CAROL"
 
 @pytest.fixture(scope="session")
 def workspace() -> SlackWorkspace:
-    return demo_workspace()
+    """With an app that has a Home tab, too, which is how Slack's events are tested."""
+    return demo_workspace(replace(SlackApp.installed(), events=("app_home_opened",)))
 
 
 @pytest.fixture(scope="session")

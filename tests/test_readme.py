@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from bot.fleet import Fleet
-from bot.settings import Settings
+from bot.settings import AgentSettings, Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -24,12 +24,15 @@ def names(model: type[BaseModel], prefix: str = "") -> set[str]:
     return found
 
 
+def told(heading: str) -> set[str]:
+    table = README.split(heading)[1].split("\n##")[0]
+    cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    return {word for cell in cells for word in re.findall(r"`([\w.]+)`", cell)}
+
+
 def test_every_setting_is_in_the_table_and_no_other():
-    table = README.split("### Every setting")[1].split("\n## ")[0]
-    told = {
-        word for line in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for word in re.findall(r"`([\w.]+)`", line)
-    }
-    assert told == names(Settings) - {"config"}
+    assert told("### Every setting") == names(Settings) - {"config"}
+    assert told("### The GPU node agent") == names(AgentSettings)
 
 
 def test_the_fleet_file_it_shows_is_accepted():

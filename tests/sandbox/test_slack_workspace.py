@@ -8,7 +8,11 @@ def test_the_app_gets_the_manifests_scopes_and_no_more():
     assert "chat:write" in app.scopes and "usergroups:read" in app.scopes
     assert "admin" not in app.scopes
     assert app.commands == ("/vllm",)
-    assert "app_home_opened" in app.events
+
+
+def test_the_app_subscribes_to_no_event_since_the_bot_listens_to_none():
+    """Slack tells an event three times to an app that does not acknowledge it, and an empty Home tab helps nobody."""
+    assert SlackApp.installed(MANIFEST).events == ()
 
 
 def test_alice_is_on_call_and_bob_has_no_role():
