@@ -56,7 +56,7 @@ class Phase(enum.Enum):
 OUT_OF_MEMORY = (Family.WEIGHTS_TOO_LARGE, Family.GPU_OOM_WARMING_UP, Family.GPU_OOM_SERVING)
 
 # With request logging on, anything may stand in a prompt or an answer.
-_USERS_WORDS = re.compile(r"Received request \S+|Generated response \S+")
+_USERS_WORDS = re.compile(r"Received request \S+|Request \S+ details|Generated response \S+")
 
 # Folded in YAML where it is long: a space in the pattern stands for what a line really has there.
 _Pattern = Annotated[re.Pattern[str], BeforeValidator(lambda text: re.compile(str(text).strip()))]
@@ -143,7 +143,7 @@ def read(log: str) -> LogReading:
                 unclear.append(signature.family)
             elif signature.phase is None or (reached is not None and signature.phase is reached.phase):
                 told = {name: text for name, text in match.groupdict().items() if text}
-                found[signature.id] = Match(signature, shortened(line, match.start()), number, told)
+                found[signature.id] = Match(signature, shortened(line, signature.pattern), number, told)
     ranked = tuple(found[signature.id] for signature in known.signatures if signature.id in found)
     return LogReading(ranked, start.reached, start.percent, tuple(dict.fromkeys(unclear)))
 
@@ -164,11 +164,13 @@ class _Start:
             self.percent = int(match["percent"]) if "percent" in match.groupdict() else None
 
 
-def shortened(line: str, around: int = 0) -> str:
-    """Without secrets, and at most so long; what matters begins at `around`."""
-    start = max(0, around - 80) if len(line) > _LINE_LIMIT else 0
-    told = redact(line[start : start + _LINE_LIMIT].strip())
-    return ("…" if start else "") + told + ("…" if start + _LINE_LIMIT < len(line) else "")
+def shortened(line: str, matter: re.Pattern[str] | None = None) -> str:
+    """Without secrets, and then at most so long; around what matters, if that is still there."""
+    told = redact(line.strip())
+    match = matter.search(told) if matter is not None and len(told) > _LINE_LIMIT else None
+    start = max(0, match.start() - 80) if match is not None else 0
+    end = start + _LINE_LIMIT
+    return ("…" if start else "") + told[start:end].strip() + ("…" if end < len(told) else "")
 
 
 def excerpt(log: str, matches: tuple[Match, ...], *, before: int = 2, after: int = 1, limit: int = 24) -> str:

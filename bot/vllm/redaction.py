@@ -1,6 +1,7 @@
 """Takes secrets, and what users wrote, out of text that leaves for Slack: log lines, events, answers of servers.
 
-vLLM prints its own arguments at the start, `--api-key` among them, and with request logging on every prompt.
+vLLM prints its own arguments at the start, `--api-key` among them, and with request logging on every prompt. A line is
+redacted whole and cut afterwards: without its closing quote a prompt cannot be told from the rest.
 """
 
 import re
@@ -13,10 +14,11 @@ _NAMES = r"[\w-]*(?:api[_-]?key|token|secret|passw(?:or)?d|credential|private[_-
 _HARMLESS = (
     r"(?!\w*(?:max|num|min|prompt|output|input|generation|batched|completion|total|cached|new|draft|scheduled)[_-]?\w*)"
 )
-_QUOTED = r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\""
-_VALUE = rf"\[[^\]]*\]|{_QUOTED}"
 _BARE = r"[^\s,;&})'\"\[]+"
 _SIGNED_URL = r"x-amz-signature|x-amz-credential|x-amz-security-token|sig|signature"
+# In the text of a text quotes are escaped: "{\"prompt\": \"…\"}".
+_QUOTE_HERE = r"\\*['\"]"
+_IS = rf"(?:{_QUOTE_HERE})?\s*[:=]\s*"
 
 # What goes before the secret stays, as group 1.
 _RULES = tuple(
@@ -25,7 +27,8 @@ _RULES = tuple(
         r"()-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
         r"\b(authorization['\"]?\s*[:=]\s*['\"]?(?:bearer|basic|token)?\s*)[^\s'\",}]+",
         r"\b(bearer\s+)[\w.~+/=-]{8,}",
-        r"\b(https?://)[^\s/@:]+:[^\s/@]+(?=@)",
+        # Of redis, s3, postgresql as of https; a name alone may be a token. To the last @: a password may hold one.
+        r"\b([a-z][\w+.-]{0,30}://)[^\s/'\"]+(?=@)",
         r"()\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",  # JSON web tokens
         r"()\bhf_[a-z0-9]{16,}",
         r"()\b(?:sk|pk|rk)-[\w-]{16,}",
@@ -35,17 +38,84 @@ _RULES = tuple(
         r"()\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
         r"()\bAIza[\w-]{30,}",
         rf"([?&](?:{_SIGNED_URL})=)[^&\s'\"]+",
-        rf"(?<![\w-])({_HARMLESS}{_NAMES}['\"]?\s*[:=]\s*)(?:{_VALUE}|{_BARE})",
-        rf"(--{_HARMLESS}{_NAMES}\s+)(?!-)(?:{_QUOTED}|\S+)",
-        # What users wrote.
-        rf"\b(prompt\s*[:=]\s*)(?:{_QUOTED})",
-        r"\b(prompt_token_ids\s*[:=]\s*)\[[^\]]*\]?",
-        rf"(['\"](?:content|messages|input)['\"]\s*:\s*)(?:{_VALUE})",
     )
 )
+
+# Names whose value goes. It is quoted or in brackets; or else the words of group `bare`, where the name has one.
+_VALUES = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"(?<![\w-]){_HARMLESS}{_NAMES}{_IS}(?P<bare>{_BARE})?",
+        rf"(?<![\w-]){_HARMLESS}{_NAMES}['\"]?,?\s+['\"]?value{_IS}(?P<bare>{_BARE})?",  # name and value of a variable
+        # vLLM takes several keys after one --api-key.
+        r"--api[_-]keys?['\"]?,?\s+(?P<bare>(?:(?![-'\"\[|&;#])\S+[ \t]*)+(?<!\s))?",
+        rf"--{_HARMLESS}{_NAMES}['\"]?,?\s+(?P<bare>(?![-'\"\[])\S+)?",
+        # What users wrote, and what they were answered.
+        rf"(?<![\w-])(?!\w*per_prompt)(?:\w+_)?(?:prompts?|text|content|messages|outputs?){_IS}",
+        rf"(?<![\w-])(?:\w+_)?token_ids{_IS}",
+        rf"['\"](?:inputs?|query|queries|documents|instructions|reasoning|suffix|arguments){_IS}",
+    )
+)
+
+_QUOTE = re.compile(r"[bru]?(?P<escapes>\\*)(?P<quote>['\"])", re.IGNORECASE)
+_CLOSED_BY = {"[": "]", "{": "}", "(": ")"}
 
 
 def redact(text: str) -> str:
     for rule in _RULES:
         text = rule.sub(rf"\1{GONE}", text)
+    for name in _VALUES:
+        text = _without_values(text, name)
     return text
+
+
+def _without_values(text: str, name: re.Pattern[str]) -> str:
+    told: list[str] = []
+    at = 0
+    while (match := name.search(text, at)) is not None:
+        bare = match["bare"] if "bare" in name.groupindex else None
+        start = match.start("bare") if bare else match.end()
+        end = match.end("bare") if bare else _end_of_value(text, start)
+        told += [text[at:start], GONE] if end > start else [text[at : match.end()]]
+        at = max(end, match.end())
+    return "".join((*told, text[at:]))
+
+
+def _end_of_value(text: str, start: int) -> int:
+    """Of the value in quotes or brackets that begins there; `start` if none does. One that was cut before its end
+    reaches to the end of its line."""
+    awaited: list[str] = []
+    at = start
+    while at < len(text):
+        if (quote := _QUOTE.match(text, at)) is not None:
+            after = _after_quote(text, quote)
+            if after is None:
+                return _end_of_line(text, quote.start())
+            at = after
+        elif text[at] in _CLOSED_BY:
+            awaited.append(_CLOSED_BY[text[at]])
+            at += 1
+        elif awaited:
+            if text[at] == awaited[-1]:
+                awaited.pop()
+            at += 1
+        else:
+            return at
+        if not awaited:
+            return at
+    return _end_of_line(text, start) if awaited else at
+
+
+def _after_quote(text: str, opening: re.Match[str]) -> int | None:
+    """Where the quoted text ends that begins there; None: not on this line."""
+    escapes, end = len(opening["escapes"]), _end_of_line(text, opening.end())
+    for closing in re.compile(rf"\\*{opening['quote']}").finditer(text, opening.end(), end):
+        # `\"` inside of "…" belongs to what is quoted, and so does `\\\"` inside of \"…\".
+        if (closing.end() - closing.start() - 1) % (2 * (escapes + 1)) == escapes:
+            return closing.end()
+    return None
+
+
+def _end_of_line(text: str, at: int) -> int:
+    end = text.find("\n", at)
+    return len(text) if end < 0 else end

@@ -152,8 +152,9 @@ def test_the_real_death_of_a_worker_is_read_from_its_log():
     assert "exit code: -9" in reading.matches[0].line
 
 
-def test_what_users_write_is_no_sign():
-    line = "INFO Received request cmpl-1: prompt: 'why does torch say No available memory for the cache blocks?'"
+@pytest.mark.parametrize("begins", ["Received request cmpl-1: ", "Request cmpl-1 details: "])
+def test_what_users_write_is_no_sign(begins):
+    line = f"INFO {begins}prompt: 'why does torch say No available memory for the cache blocks?'"
     assert read(line).matches == ()
 
 
@@ -166,6 +167,20 @@ def test_a_long_line_is_cut_around_what_matters_and_a_secret_in_it_is_gone():
     assert len(match.line) < 450
 
 
+def test_a_prompt_that_is_longer_than_the_excerpt_does_not_pass_without_its_closing_quote():
+    line = f"EngineCore encountered a fatal error. NewRequestData(req_id=1,prompt='my name is Ada {'and ' * 200}', n=1)"
+    assert shortened(line) == "EngineCore encountered a fatal error. NewRequestData(req_id=1,prompt=[redacted], n=1)"
+    match = read(line).cause
+    assert match is not None and "Ada" not in match.line
+    assert "Ada" not in excerpt(line, (match,))
+
+
+def test_a_long_line_is_cut_around_what_matters_wherever_the_secrets_before_it_stood():
+    line = f"api_key={'s' * 900} EngineCore encountered a fatal error. {'y' * 900}"
+    match = read(line).cause
+    assert match is not None and match.line.startswith("api_key=[redacted] EngineCore encountered a fatal error. yyy")
+
+
 def test_the_excerpt_shows_matches_with_their_neighbours_or_the_end():
     log = "\n".join(f"line {n}" for n in range(50)) + "\nEngineCore failed to start.\n" + "\n".join("abc")
     told = excerpt(log, read(log).matches)
@@ -175,4 +190,4 @@ def test_the_excerpt_shows_matches_with_their_neighbours_or_the_end():
 
 
 def test_a_short_line_stays_whole():
-    assert shortened("  EngineCore failed to start.  ", 3) == "EngineCore failed to start."
+    assert shortened("  EngineCore failed to start.  ") == "EngineCore failed to start."
