@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
 from bot.fleet import Service, WorkloadRef
 from bot.ports import Autoscaler, Pod, SourceError, Sources, Workload
 from bot.probes.asking import Later
+from bot.probes.naming import names
 from bot.probes.served import pods_of, room_for, service_of
 from bot.vllm.placement import gpus_of
 from bot.vllm.stuck import stuck_because
@@ -16,6 +17,9 @@ from bot.vllm.stuck import stuck_because
 _NAMED = 3  # pods named in a text; the rest is counted
 _SHORT_OF_GPUS = "Insufficient nvidia.com/gpu"  # a taint may have the resource's name, too
 _PATIENCE = 2  # times its usual start that a young replica is given to become ready
+# Of the window, a minute of five: a cluster's autoscaler and its scheduler need no longer to begin with a pod.
+_UNPLACED_SHARE = 0.2
+_OVERDUE = timedelta(seconds=30)  # after the end of its grace period a pod that leaves is no longer waited for
 
 
 class Params(BaseModel):
@@ -34,6 +38,8 @@ class Reading:
     rolling_out: bool | None = None
     starting: int | None = None  # not ready yet, nothing is in their way, and they are no older than a start may take
     lacking: int | None = None  # of the desired ones: neither ready nor starting
+    # Both are about those that wait in vain: not for the GPUs of a replica that is just ending, as in a rollout without
+    # a surge. None: there are only such as have not waited for long, or the GPUs they wait for are free.
     pending_for_gpus: int | None = None
     unscheduled: int | None = None  # no node takes them
     unscheduled_why: str | None = None  # the scheduler's words
@@ -54,18 +60,27 @@ def observe(params: Params, sources: Sources) -> Reading:
     service = service_of(sources, params.service)
     workloads = [Later(_workload(sources, ref)) for ref in service.workloads]
     scalers = [Later(_scaler(sources, ref)) for ref in service.workloads]
-    pods_asked = Later(lambda: pods_of(sources, service))
+    pods_asked = Later(lambda: pods_of(sources, service, leaving=True))
     free_asked = Later(sources.cluster.free_gpus)
     room_asked = Later(lambda: room_for(sources, service))
     found = [w for later in workloads if (w := later.get()) is not None]
     if not found:
         return Reading(missing=f"{_names(service)} does not exist")
-    pods = pods_asked.get()
+    there = pods_asked.get()
+    pods = [pod for pod in there if pod.deleted_at is None]
     scaler, scaler_missing = _first(scalers)
     free, room, free_missing = _room(free_asked, room_asked)
     desired, ready = sum(w.desired for w in found), sum(w.ready for w in found)
-    starting = sum(_starts(pod, sources.now, service.cold_start_seconds) for pod in pods)
-    unscheduled = [stuck_because(pod) for pod in pods if pod.node is None and pod.unschedulable is not None]
+    turns = _turns(pods, there, sources.now)
+    unplaced = [pod for pod in pods if pod.node is None and pod.unschedulable is not None and pod.name not in turns]
+    young = [pod for pod in unplaced if _is_young(pod, sources)]
+    old = [pod for pod in unplaced if pod not in young]
+    for_gpus = [pod for pod in old if _SHORT_OF_GPUS in (pod.unschedulable or "")]
+    # Its scheduler has not seen yet that there is room, or it lacks something else as well.
+    in_vain = for_gpus if not room else []
+    starting = sum(
+        pod.name in turns or pod in young or _starts(pod, sources.now, service.cold_start_seconds) for pod in pods
+    )
     refused = _refused(found, len(pods), desired)
     return Reading(
         desired=desired,
@@ -74,12 +89,12 @@ def observe(params: Params, sources: Sources) -> Reading:
         lacking=max(0, desired - ready - starting),
         updated=sum(w.updated for w in found),
         rolling_out=any(w.updated < w.desired or w.observed_generation < w.generation for w in found),
-        pending_for_gpus=sum(pod.node is None and _SHORT_OF_GPUS in (pod.unschedulable or "") for pod in pods),
-        unscheduled=len(unscheduled),
-        unscheduled_why=unscheduled[0] if unscheduled else None,
+        pending_for_gpus=len(in_vain) or (None if young or for_gpus else 0),
+        unscheduled=len(old) or (None if young else 0),
+        unscheduled_why=stuck_because(old[0]) if old else None,
         creation_refused=None if refused is None else refused != "",
         creation_refused_why=refused or None,
-        not_ready=_described([pod for pod in pods if not pod.ready]),
+        not_ready=_described([pod for pod in pods if not pod.ready], turns),
         gpus_per_replica=gpus_of(found[0].template) or None,
         free_gpus=free,
         room_for_replicas=room,
@@ -87,8 +102,30 @@ def observe(params: Params, sources: Sources) -> Reading:
         autoscaled=None if scaler_missing else scaler is not None,
         autoscaler_at_maximum=None if scaler_missing else scaler is not None and scaler.desired >= scaler.maximum,
         managed_by=next((w.managed_by for w in found if w.managed_by), "nobody that says so"),
-        missing=scaler_missing or free_missing,
+        missing="; ".join(filter(None, (_not_yet(young), scaler_missing or free_missing))) or None,
     )
+
+
+def _turns(pods: Sequence[Pod], there: Sequence[Pod], now: datetime) -> dict[str, str]:
+    """Those that wait for the GPUs of a replica that leaves, within its grace period, by name, and what is said of
+    them. Each GPU is counted once, the oldest pod first."""
+    # The deletion timestamp is the end of the grace period.
+    leaving = [p for p in there if p.deleted_at is not None and p.node is not None and now - p.deleted_at <= _OVERDUE]
+    freed = sum(pod.gpus for pod in leaving)
+    found: dict[str, str] = {}
+    for pod in sorted(pods, key=lambda pod: (pod.created_at, pod.name)):
+        if pod.node is None and _SHORT_OF_GPUS in (pod.unschedulable or "") and 0 < pod.gpus <= freed:
+            freed -= pod.gpus
+            found[pod.name] = f"{pod.name} waits for the GPUs of {names(p.name for p in leaving)}, which is ending"
+    return found
+
+
+def _is_young(pod: Pod, sources: Sources) -> bool:
+    return (sources.now - pod.created_at).total_seconds() < _UNPLACED_SHARE * sources.window_seconds
+
+
+def _not_yet(young: Sequence[Pod]) -> str | None:
+    return f"{names(pod.name for pod in young)} has only just begun to wait for a node" if young else None
 
 
 def _starts(pod: Pod, now: datetime, cold_start_seconds: float) -> bool:
@@ -140,11 +177,12 @@ def _of(scaler: Autoscaler) -> str:
     return f"{kind} {scaler.name}: {scaler.minimum} to {scaler.maximum}, at {scaler.desired}"
 
 
-def _described(pods: list[Pod]) -> str:
+def _described(pods: list[Pod], turns: Mapping[str, str]) -> str:
     if not pods:
         return "nobody"
     more = f"; and {len(pods) - _NAMED} more" if len(pods) > _NAMED else ""
-    return "; ".join(_state(pod) for pod in sorted(pods, key=lambda pod: pod.name)[:_NAMED]) + more
+    told = sorted(pods, key=lambda pod: pod.name)[:_NAMED]
+    return "; ".join(turns.get(pod.name) or _state(pod) for pod in told) + more
 
 
 def _state(pod: Pod) -> str:

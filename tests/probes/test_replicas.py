@@ -104,6 +104,57 @@ def test_a_taint_of_the_resources_name_is_no_want_of_gpus():
     assert found.unscheduled_why == f"{pod.name} is Pending: {words}"
 
 
+NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+
+
+def exchanged(*, grace_ends_in_seconds=40.0, pending=1):
+    """A rollout without a surge on a full cluster: an old replica is ending, a new one is to take its GPUs."""
+    sources, cluster, ref = world()
+    ends = NOW + timedelta(seconds=grace_ends_in_seconds)
+    cluster.pods[0] = replace(cluster.pods[0], ready=False, deleted_at=ends)
+    cluster.workloads[ref] = replace(cluster.workloads[ref], ready=2, updated=1)
+    for _ in range(pending):
+        cluster.add_pod(ref, node=None, ready=False, unschedulable=NO_GPU)
+    return sources, cluster
+
+
+def test_a_new_replica_that_waits_for_the_gpus_of_the_old_one_is_on_its_way():
+    sources, cluster = exchanged()
+    found = ask(sources)
+    assert (found.pending_for_gpus, found.unscheduled, found.starting, found.lacking) == (0, 0, 1, 0)
+    assert found.not_ready == f"{cluster.pods[-1].name} waits for the GPUs of {cluster.pods[0].name}, which is ending"
+
+
+def test_the_gpus_of_one_old_replica_are_for_one_new_one():
+    found = ask(exchanged(pending=2)[0])
+    assert (found.pending_for_gpus, found.unscheduled, found.starting) == (1, 1, 1)
+
+
+def test_an_old_replica_that_should_have_ended_long_ago_makes_no_room():
+    found = ask(exchanged(grace_ends_in_seconds=-60)[0])
+    assert (found.pending_for_gpus, found.unscheduled, found.lacking) == (1, 1, 1)
+
+
+def test_one_that_has_only_just_begun_to_wait_is_not_said_to_wait_in_vain():
+    sources, cluster, ref = world()
+    cluster.workloads[ref] = replace(cluster.workloads[ref], desired=4, updated=4)
+    pod = cluster.add_pod(ref, node=None, ready=False, unschedulable=NO_GPU)
+    cluster.pods[-1] = replace(pod, created_at=NOW - timedelta(seconds=20))
+    found = ask(sources)
+    assert (found.pending_for_gpus, found.unscheduled, found.lacking) == (None, None, 0)
+    assert found.missing == f"{pod.name} has only just begun to wait for a node"
+    cluster.pods[-1] = replace(pod, created_at=NOW - timedelta(seconds=sources.window_seconds))
+    assert (ask(sources).pending_for_gpus, ask(sources).lacking) == (1, 1)
+
+
+def test_where_gpus_are_free_by_now_it_is_not_known_that_one_waits_for_them():
+    sources, cluster, ref = world()
+    cluster.workloads[ref].template["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": 4}}
+    cluster.add_pod(ref, node=None, ready=False, unschedulable=NO_GPU)
+    found = ask(sources)
+    assert (found.room_for_replicas, found.pending_for_gpus, found.unscheduled) == (1, None, 1)
+
+
 def test_a_young_replica_that_loads_is_on_its_way_and_an_old_one_is_lacking():
     sources, cluster, ref = world()
     cluster.workloads[ref] = replace(cluster.workloads[ref], desired=4, updated=4)
