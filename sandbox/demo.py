@@ -10,11 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sandbox.controlplane.build import built
-from sandbox.stories import People, Timeline, bad_revision, overload, slow_image
+from sandbox.stories import People, Timeline, bad_revision, overload, slow_image, until_calm
 from sandbox.stories import pictures as take_pictures
 from sandbox.world import Ground, World, chat_70b
-
-HEALTHY_SECONDS = 90.0  # until the first story's incident is over, and its service as quiet as before
 
 
 def show(*, script: bool, pictures: Path) -> int:
@@ -96,16 +94,6 @@ def _played(world: World, folder: Path) -> int:
             finally:
                 saved = take_pictures(people.alice, folder, name)
                 print(f"  pictures: {', '.join(map(str, saved))}", flush=True)
-            _calm(world)
+            until_calm(world, town)
     print("\nBoth stories ended as they should.", flush=True)
     return 0
-
-
-def _calm(world: World) -> None:
-    """The load as it was, and no alert any more."""
-    world.offer(world.towns[0])
-    deadline = time.monotonic() + HEALTHY_SECONDS
-    while world.alertmanager.alerts():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"alerts still fire {HEALTHY_SECONDS:.0f} s after the story")
-        time.sleep(0.5)

@@ -17,6 +17,7 @@ from sandbox.world import Town, World
 
 # Deadlines, not measures: on a calm machine a whole story takes less than 45 s, beside others several times that.
 STEP_SECONDS = 120.0
+CALM_SECONDS = 120.0
 SLOW_IMAGE = "vllm/vllm-openai:v0.33.0"
 
 
@@ -86,6 +87,16 @@ def slow_image(world: World, town: Town, slowdown: float = 4) -> None:
     namespace = town.deployment.namespace
     match = Match(namespace=namespace, image=f"*:{SLOW_IMAGE.rpartition(':')[2]}")
     world.ground.fleet.set_fault(f"slow-{namespace}", match, Effect(slowdown=slowdown))
+
+
+def until_calm(world: World, town: Town) -> None:
+    """The load as it was, and no alert any more. Raises TimeoutError."""
+    world.offer(town)
+    deadline = time.monotonic() + CALM_SECONDS
+    while world.alertmanager.alerts():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"alerts still fire {CALM_SECONDS:.0f} s after the story")
+        time.sleep(0.5)
 
 
 def _verdict(page: SlackBrowser, town: Town, title: str, timeline: Timeline) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sandbox.bench import intake, message, mixed, rounds, start, storm, xid
+from sandbox.bench import intake, message, mixed, rounds, start, stories, storm, xid
 from sandbox.bench.figures import machine, wait_calm
 from sandbox.bench.table import Section, markdown, missed, text
 from sandbox.world import Ground, World, chat_70b, fleet_yaml
@@ -24,6 +24,7 @@ def _start(ground: Ground, folder: Path) -> Section:
 
 
 MEASURES: Mapping[str, Measure] = {
+    "stories": stories.measure,
     "message": message.measure,
     "xid": xid.measure,
     "round": rounds.measure,
@@ -41,7 +42,7 @@ def main() -> int:
     chosen = parser.parse_args()
     if unknown := set(chosen.only) - set(MEASURES):
         parser.error(f"no measure {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
-    print(f"Measuring on {machine()}; all of it usually takes 12 minutes.", flush=True)
+    print(f"Measuring on {machine()}; all of it usually takes 15 minutes.", flush=True)
     sections = _measured(chosen.only or list(MEASURES))
     count = missed(sections)
     end = "All goals met." if count == 0 else f"{count} goal{'' if count == 1 else 's'} missed."

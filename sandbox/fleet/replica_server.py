@@ -48,6 +48,7 @@ class ReplicaServer:
                 web.get("/load", self._load),
                 web.get("/v1/models", self._models),
                 web.post("/tokenize", self._tokenize),
+                web.post("/detokenize", self._detokenize),
                 web.post("/v1/completions", self._completions),
                 web.post("/v1/chat/completions", self._completions),
             ]
@@ -143,6 +144,11 @@ class ReplicaServer:
         return web.json_response(
             {"count": len(tokens), "max_model_len": limit, "tokens": tokens, "token_strs": None},
         )
+
+    async def _detokenize(self, request: web.Request) -> web.Response:
+        """Its tokens have no text of their own: each is written as its number."""
+        asked = await request.json()
+        return web.json_response({"prompt": " ".join(str(token) for token in asked["tokens"])})
 
     # --- completions, which go through the engine's queue
 

@@ -137,3 +137,7 @@ def test_a_deleted_pod_drops_requests_and_open_connections(url: str, played_flee
 def test_tokenize_counts(url: str):
     counted = requests.post(f"{url}/tokenize", json={"prompt": "why is it slow?"}, timeout=5).json()
     assert (counted["count"], counted["max_model_len"]) == (5, 32_768)
+
+
+def test_detokenize_writes_the_numbers_of_tokens(url: str):
+    assert requests.post(f"{url}/detokenize", json={"tokens": [7, 8]}, timeout=5).json() == {"prompt": "7 8"}
