@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bot.fleet import Service
 from bot.ports import Container, Event, Pod, SourceError, Sources
 from bot.probes.asking import Later, number
+from bot.probes.in_common import Troubled, newest_revisions, of_newest_revision, on_one_node
 from bot.probes.naming import names
 from bot.probes.served import pods_of, selector_of, service_of
 from bot.vllm.arguments import serving_container
@@ -58,9 +59,11 @@ class Reading:
     lived_seconds: float | None = None
     crashed_pods: str | None = None
     waiting: str | None = None  # what keeps others from starting
-    # All that crashed, or cannot start, are of the newest revision. Not known where others of that revision are ready.
+    # All that crashed, or cannot start, are of the newest revision. Not known where others of that revision are ready,
+    # or where one has served for longer than a start takes: what then ended it may be anything.
     newest_revision_only: bool | None = None
-    one_node_only: bool | None = None  # all that crashed are on one node, though replicas are on several
+    # All that crashed are on one node, and replicas of the same revision are well on others. Not known without those.
+    one_node_only: bool | None = None
     startup_budget_seconds: float | None = None  # until the probes give a start up
     startup_probe: bool | None = None
     missing: str | None = None
@@ -77,7 +80,7 @@ def observe(params: Params, sources: Sources) -> Reading:
     service = service_of(sources, params.service)
     budget = Later(lambda: _budget(sources, service))
     counted = Later(lambda: _counted(sources, service, params.within_seconds))
-    newest = Later(lambda: _newest(sources, service))
+    newest = Later(lambda: newest_revisions(sources, service))
     pods = pods_of(sources, service)
     if not pods:
         return Reading(missing="it has no pods")
@@ -87,7 +90,8 @@ def observe(params: Params, sources: Sources) -> Reading:
     counts = _counts(seen, params.within_seconds, killers_known=events_missing is None)
     budget_seconds, has_probe = _or_none(budget) or (None, None)
     helpers = [one for pod in pods if (one := _helper(pod, sources, params.within_seconds)) is not None]
-    shared, unsure = _all_of(newest, _troubled(pods, seen), pods)
+    troubled = _troubled(pods, seen)
+    shared, unsure = of_newest_revision(_or_none(newest) or {}, troubled, pods, service, sources)
     return Reading(
         **counts,
         **_last(seen, sources),
@@ -100,7 +104,7 @@ def observe(params: Params, sources: Sources) -> Reading:
         helper_oom_killed=sum(one.oom_killed for one in helpers),
         waiting=_waiting(pods),
         newest_revision_only=shared,
-        one_node_only=_one_node(seen, pods),
+        one_node_only=on_one_node([one.pod for one in troubled if one.ending is not None], pods),
         startup_budget_seconds=budget_seconds,
         startup_probe=has_probe,
         missing="; ".join(filter(None, (events_missing, unsure))) or None,
@@ -254,42 +258,10 @@ def _waiting(pods: Sequence[Pod]) -> str | None:
     return None if not told else told[0] + (f" (and {len(told) - 1} more)" if len(told) > 1 else "")
 
 
-# ---------------------------------------------------------------------------------------------- who has it in common
-
-
-def _newest(sources: Sources, service: Service) -> set[str]:
-    """The newest ReplicaSet of each Deployment; empty for other kinds, whose pods do not tell."""
-    found = set()
-    for ref in service.workloads:
-        revisions = sources.cluster.revisions(ref) if ref.kind == "Deployment" else ()
-        if len(revisions) > 1:
-            found.add(max(revisions, key=lambda r: r.number).replica_set)
-    return found
-
-
-def _troubled(pods: Sequence[Pod], seen: Sequence[_Seen]) -> list[Pod]:
+def _troubled(pods: Sequence[Pod], seen: Sequence[_Seen]) -> list[Troubled]:
+    crashed = {s.pod.name: Troubled(s.pod, s.container, s.ending) for s in seen if s.ending is not None}
     stuck = [pod for pod in pods if _waits(pod, (*_PULLING, *_CONFIGURED)) or _init_fails(pod)]
-    return [*stuck, *(s.pod for s in seen if s.ending is not None)]
-
-
-def _all_of(newest: "Later[set[str]]", troubled: Sequence[Pod], pods: Sequence[Pod]) -> tuple[bool | None, str | None]:
-    """And why it is not known, where that is worth a word."""
-    sets = _or_none(newest)
-    if not sets or not troubled:
-        return None, None
-    if any(pod.owner not in sets for pod in troubled):
-        return False, None
-    well = names(pod.name for pod in pods if pod.owner in sets and pod.ready and pod not in troubled)
-    if well:
-        return None, f"{well} of the same revision is ready, so that it may be something else"
-    return True, None
-
-
-def _one_node(seen: Sequence[_Seen], pods: Sequence[Pod]) -> bool | None:
-    crashed = {s.pod.node for s in seen if s.ending is not None}
-    if not crashed:
-        return None
-    return len(crashed) == 1 and len({pod.node for pod in pods if pod.node is not None}) > 1
+    return [*(Troubled(pod) for pod in stuck if pod.name not in crashed), *crashed.values()]
 
 
 # ---------------------------------------------------------------------------------------------- numbers around it
