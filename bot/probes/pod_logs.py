@@ -108,11 +108,14 @@ class _Log:
         found = self.reading.has(family)
         if found is False and family is Family.ARGUMENTS_REFUSED and self.run.exit_code == _REFUSED:
             return None  # argparse ends so, and shells and Python without a script do
+        if found is False and family is Family.ENGINE_DIED and self.run.exit_code == _CLEAN and not self.text.strip():
+            return None  # an engine that dies and a process that is told to end both log it
         return found
 
 
 _CRASHED, _STARTING, _SERVING = range(3)
 _REFUSED = 2  # the exit code
+_CLEAN = 0
 
 
 def observe(params: Params, sources: Sources) -> Reading:
@@ -164,6 +167,8 @@ def _told(logs: Sequence[_Log], *, complete: bool, missing: Sequence[str]) -> Re
     unclear = {f.value for log in logs for f in log.reading.unclear}
     if any(log.run.exit_code == _REFUSED and log.has(Family.ARGUMENTS_REFUSED) is None for log in logs):
         missing = [*missing, "a run ended with exit code 2, and its log names no argument"]
+    if any(log.has(Family.ENGINE_DIED) is None for log in logs):
+        missing = [*missing, "a run ended with exit code 0, and its log is empty"]
     reasons = [
         *missing,
         *([f"a log is cut off before it tells the phase: {', '.join(sorted(unclear))}"] if unclear else []),

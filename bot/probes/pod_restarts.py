@@ -31,13 +31,14 @@ class Params(BaseModel):
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Of the pods that are there now, each with its last ending; exit code 0 counts as a crash. A pod that is being
-    deleted is no crash. All of it is about the container that runs vLLM, but for `helper…`, which are the others."""
+    deleted is no crash, nor is a container that Kubernetes was asked to end. All of it is about the container that runs
+    vLLM, but for `helper…`, which are the others."""
 
     crashes: int | None = None  # pods that crashed lately
     crashing_now: int | None = None  # in CrashLoopBackOff, or ended, or it ended again and again and runs just now
     restarts: int | None = None  # of all containers, lately; at least so many
     oom_killed: int | None = None
-    engine_died: int | None = None  # exit code 0
+    engine_died: int | None = None  # exit code 0, and Kubernetes did not end it; whether its engine died, the log tells
     bad_arguments: int | None = None  # exit code 2
     killed: int | None = None  # exit code 137, not for memory
     aborted: int | None = None  # exit code 134
@@ -74,6 +75,7 @@ class _Seen:
     pod: Pod
     container: Container
     ending: Ending | None  # within the time asked for
+    crashing: bool  # now
 
 
 def observe(params: Params, sources: Sources) -> Reading:
@@ -140,12 +142,15 @@ def _seen(pod: Pod, events: Sequence[Event], sources: Sources, within_seconds: f
     container = serving_container(pod.containers)
     if container is None:
         return None
+    ended = endings(container, events)
     lately = [
         ending
-        for ending in endings(container, events)
-        if ending.state.at is None or (sources.now - ending.state.at).total_seconds() <= within_seconds
+        for ending in ended
+        if ending.crash is not Crash.STOPPED
+        and (ending.state.at is None or (sources.now - ending.state.at).total_seconds() <= within_seconds)
     ]
-    return _Seen(pod, container, lately[0] if lately else None)
+    stopped = any(ending.crash is Crash.STOPPED and ending.state is container.state for ending in ended)
+    return _Seen(pod, container, lately[0] if lately else None, _crashing(container) and not stopped)
 
 
 def _counts(seen: Sequence[_Seen], within_seconds: float, *, killers_known: bool) -> dict[str, Any]:
@@ -153,7 +158,7 @@ def _counts(seen: Sequence[_Seen], within_seconds: float, *, killers_known: bool
     crashed = [s.ending.crash for s in seen if s.ending is not None and s.ending.crash is not Crash.NODE_LOST]
     known: dict[str, Any] = {
         "crashes": len(crashed),
-        "crashing_now": sum(_crashing(s.container) or _again(s, within_seconds) for s in seen),
+        "crashing_now": sum(s.crashing or _again(s, within_seconds) for s in seen),
         "oom_killed": crashed.count(Crash.OOM_KILLED),
         "engine_died": crashed.count(Crash.ENGINE_DIED),
         "bad_arguments": crashed.count(Crash.BAD_ARGUMENTS),

@@ -1,10 +1,11 @@
 """Why a container ended, as its exit code, its reason and the kubelet's events tell it.
 
-An exit code of 0 is a crash, too: vLLM's process returns cleanly after its engine has died, and a server has no other
-reason to end by itself.
+An exit code of 0 may be a crash, too: vLLM's process returns cleanly after its engine has died. It does the same when
+it is told to end (SIGTERM): where the kubelet told it, an event says so; where somebody else did, only the log tells.
 """
 
 import enum
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,13 +20,14 @@ class Crash(enum.Enum):
     OOM_KILLED = "out of host memory"
     STARTUP_PROBE = "killed by its startup probe"
     LIVENESS_PROBE = "killed by its liveness probe"
-    ENGINE_DIED = "ended with exit code 0, as vLLM does when its engine dies"
+    ENGINE_DIED = "exit code 0, with which vLLM ends when its engine dies, or when it is told to end"
     BAD_ARGUMENTS = "exit code 2: an argument that vLLM does not know"
     FAILED = "exit code 1"
     ABORTED = "exit code 134: aborted, as NCCL does"
     KILLED = "exit code 137: killed, not for memory"
     SEGMENTATION_FAULT = "exit code 139: segmentation fault"
     TERMINATED = "exit code 143: ended on request"
+    STOPPED = "ended by Kubernetes, which was asked to"  # a changed definition, a resize, a pod that goes
     NODE_LOST = "its node was lost, or started anew"
     CANNOT_START = "it could not be started"
     OTHER = "ended"
@@ -72,12 +74,14 @@ def endings(container: Container, events: Sequence[Event]) -> tuple[Ending, ...]
 def _crash(state: ContainerState, events: Iterable[Event], name: str) -> Crash:
     if state.reason in _BY_REASON:
         return _BY_REASON[state.reason]
+    of_container = re.compile(rf"[Cc]ontainer {re.escape(name)}(?![\w.-])")
     for event in events:
-        if event.reason == "Killing" and f"ontainer {name} failed" in event.message and _in_run(event, state):
-            if "startup probe" in event.message:
+        if event.reason == "Killing" and of_container.search(event.message) and _in_run(event, state):
+            if "failed startup probe" in event.message:
                 return Crash.STARTUP_PROBE
-            if "liveness probe" in event.message:
+            if "failed liveness probe" in event.message:
                 return Crash.LIVENESS_PROBE
+            return Crash.STOPPED
     return _BY_CODE.get(state.exit_code if state.exit_code is not None else -1, Crash.OTHER)
 
 

@@ -77,6 +77,15 @@ def test_exit_code_2_without_such_a_line_leaves_it_open():
     assert ask(sources).arguments_refused is False
 
 
+def test_exit_code_0_with_an_empty_log_leaves_it_open_whether_the_engine_died():
+    sources, _ = logs(SERVES, previous="", last_state=ended())
+    found = ask(sources)
+    assert found.engine_died is None
+    assert "ended with exit code 0, and its log is empty" in found.missing
+    sources, _ = logs(SERVES, previous=SERVES + "INFO:     Shutting down\n", last_state=ended())
+    assert (ask(sources).engine_died, ask(sources).missing) == (False, None)
+
+
 def test_the_length_that_would_fit_is_told():
     found = ask(logs("", previous=TOO_LONG, last_state=ended(1, "Error"))[0])
     assert (found.kv_cache_too_small, found.fitting_max_model_len) == (True, 53728)

@@ -78,6 +78,16 @@ def test_a_probe_that_killed_it_is_told_from_a_death_of_its_own():
     assert (found.startup_probe_kills, found.liveness_probe_kills, found.killed, found.engine_died) == (1, 1, 0, 0)
 
 
+def test_a_container_that_kubernetes_was_asked_to_end_has_not_crashed():
+    sources, cluster, _ = crashed(ended(0, "Completed"))
+    words = "Container vllm definition changed, will be restarted"
+    cluster.add_event("llm", "Pod", cluster.pods[0].name, "Killing", words, at=NOW - timedelta(minutes=4.2))
+    found = ask(sources)
+    assert (found.crashes, found.engine_died, found.crashing_now, found.pod) == (0, 0, 0, None)
+    change(cluster, 0, state=ended(0, "Completed"), last_state=None)  # and has not begun anew yet
+    assert (ask(sources).crashes, ask(sources).crashing_now) == (0, 0)
+
+
 def test_without_events_it_is_not_known_who_killed_them():
     sources, cluster, _ = crashed(ended(137), ended(137, "OOMKilled"))
     cluster.events = lambda *_: (_ for _ in ()).throw(NOT_ANSWERING)

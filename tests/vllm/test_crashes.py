@@ -50,6 +50,20 @@ def test_what_a_probe_killed_did_not_die_by_itself_whatever_its_code(code):
     assert crash(ended(code), killing(STARTUP)) is Crash.STARTUP_PROBE
 
 
+@pytest.mark.parametrize("code", [0, 137, 143])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Stopping container vllm",
+        "Container vllm definition changed, will be restarted",
+        "Container vllm resize requires restart",
+    ],
+)
+def test_what_kubernetes_was_asked_to_end_is_no_death_of_its_engine(code, words):
+    assert crash(ended(code), killing(words)) is Crash.STOPPED
+    assert crash(ended(code), killing(words.replace("vllm", "vllm-proxy"))) is not Crash.STOPPED
+
+
 def test_a_kill_of_another_run_or_another_container_explains_nothing():
     started = NOW - timedelta(seconds=10)
     assert crash(ended(0, started_at=started), killing(LIVENESS, seconds_before=60)) is Crash.ENGINE_DIED
