@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,7 @@ def path_of(module: str) -> Path:
     return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
 
 
+@cache
 def imports(module: str) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(path_of(module).read_text())):
@@ -162,6 +164,7 @@ def needs_a_mirror(file: Path) -> bool:
     return any(f not in protocols for f in defined)
 
 
+@cache
 def mirrors() -> list[str]:
     """Where the tests of each module with behaviour belong: bot/x/y.py -> tests/x/test_y.py, and sandbox/ likewise."""
     found = []

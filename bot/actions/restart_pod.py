@@ -170,6 +170,7 @@ def took_effect(params: Params, sources: Sources) -> Effect:
         return Effect(Progress.NOT_YET, f"{params.pod} is gone, no new one yet; {standing}")
     newest = max((pod.created_at for pod in pods), default=None)
     new = [pod for pod in pods if pod.created_at == newest]  # times are full seconds, so it may be two
+    new = [pod for pod in new if pod.name == params.pod] or new  # of a StatefulSet
     if all(pod.ready for pod in new):
         return Effect(Progress.YES, f"{params.pod} made room for {', '.join(pod.name for pod in new)}; {standing}")
     late = next(pod for pod in new if not pod.ready)

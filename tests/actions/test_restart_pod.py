@@ -59,6 +59,15 @@ def test_words_that_mean_nothing_are_answered_in_words(chat, with_, pod, words):
     assert not isinstance(refused.value, ValidationError)
 
 
+def test_where_the_new_pod_has_the_old_ones_name_no_other_of_that_second_is_meant(chat):
+    """A StatefulSet's."""
+    one = params(chat)
+    (mine,) = [pod for pod in chat.cluster.pods if pod.name == one.pod]
+    again = replace(mine, uid="another", created_at=max(pod.created_at for pod in chat.cluster.pods))
+    chat.cluster.pods = [replace(p, created_at=again.created_at) for p in chat.cluster.pods if p is not mine] + [again]
+    assert restart_pod.took_effect(one, sources(chat)).detail == f"{one.pod} made room for {one.pod}; 3 of 3 ready"
+
+
 def test_a_ready_pod_is_evicted_and_a_new_one_takes_its_place(chat):
     chat.cluster.add_budget(chat.ref, minimum=2)
     age(chat)

@@ -1,4 +1,5 @@
 import socket
+from pathlib import Path
 
 from sandbox.addresses import free_pod_network, free_port
 
@@ -7,6 +8,11 @@ def test_nobody_listens_on_a_free_port():
     port = free_port()
     with socket.socket() as mine:
         mine.bind(("127.0.0.1", port))
+
+
+def test_connections_on_their_way_out_do_not_take_free_ports():
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert max(free_port() for _ in range(50)) < lowest
 
 
 def test_two_pod_networks_that_are_held_differ_and_a_released_one_may_come_again():
