@@ -27,6 +27,10 @@ _WHILE_SERVING = {
 }
 
 
+# A pod that is ready has them, whatever it lacked an hour ago.
+_NEEDED_TO_START = {Family.NO_GPU, Family.MODEL_NOT_AVAILABLE, Family.DISK_FULL, Family.START_TIMED_OUT}
+
+
 class Params(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -99,13 +103,28 @@ class _Log:
 
     @property
     def matches(self) -> tuple[Match, ...]:
-        serves = self.run.weight == _SERVING
-        return tuple(m for m in self.reading.matches if not serves or m.signature.family in _WHILE_SERVING)
+        return tuple(match for match in self.reading.matches if self._matters(match))
+
+    def _matters(self, match: Match) -> bool:
+        family = match.signature.family
+        if self._is_past(family):
+            return False
+        if match.overcome is None:
+            return True
+        # Of a run that has ended, one worker may have gone on while another failed.
+        return self.run.weight == _CRASHED and not match.overcome.together
+
+    def _is_past(self, family: Family) -> bool:
+        if self.run.weight == _SERVING:
+            return family not in _WHILE_SERVING
+        return self.run.previous and self.run.pod.ready and family in _NEEDED_TO_START
 
     def has(self, family: Family) -> bool | None:
-        if self.run.weight == _SERVING and family not in _WHILE_SERVING:
+        if self._is_past(family):
             return False
         found = self.reading.has(family)
+        if found is True:
+            return any(match.signature.family is family for match in self.matches)
         if found is False and family is Family.ARGUMENTS_REFUSED and self.run.exit_code == _REFUSED:
             return None  # argparse ends so, and shells and Python without a script do
         if found is False and family is Family.ENGINE_DIED and self.run.exit_code == _CLEAN and not self.text.strip():

@@ -7,7 +7,7 @@ The catalogue is data (`log_signatures.yaml`). Nothing is concluded from a line 
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -55,6 +55,22 @@ class Phase(enum.Enum):
 # The same line at three moments of a run, with three remedies.
 OUT_OF_MEMORY = (Family.WEIGHTS_TOO_LARGE, Family.GPU_OOM_WARMING_UP, Family.GPU_OOM_SERVING)
 
+# What ends a start, unless it is overcome: starts that try again, or do without, log some of it as well.
+BEFORE_SERVING = frozenset(
+    {
+        Family.KV_CACHE_TOO_SMALL,
+        Family.WEIGHTS_TOO_LARGE,
+        Family.GPU_MEMORY_TAKEN,
+        Family.GPU_OOM_WARMING_UP,
+        Family.NO_GPU,
+        Family.ARGUMENTS_REFUSED,
+        Family.MODEL_NOT_AVAILABLE,
+        Family.DISK_FULL,
+        Family.INTERRUPTED_WHILE_LOADING,
+        Family.START_TIMED_OUT,
+    }
+)
+
 # With request logging on, anything may stand in a prompt or an answer.
 _USERS_WORDS = re.compile(r"Received request \S+|Request \S+ details|Generated response \S+")
 
@@ -81,6 +97,7 @@ class Milestone(_Strict):
     pattern: _Pattern
     phase: Phase
     title: str  # "loading weights"
+    together: bool = False  # only reached once all workers are as far; else one may be, while another fails
 
 
 class Catalogue(_Strict):
@@ -94,13 +111,15 @@ class Match:
     line: str  # redacted and shortened
     number: int  # of the line, from 0
     told: Mapping[str, str]  # the pattern's named groups
+    overcome: Milestone | None = None  # of what ends a start: how far the same run came afterwards
 
 
 @dataclass(frozen=True, slots=True)
 class LogReading:
     """Of one run of one container.
 
-    matches: each signature once, at its first line; the more specific first.
+    matches: each signature once, at its first line (what ends a start: after its last milestone); the more specific
+    first.
     unclear: families that a line speaks of without telling which one it is.
     """
 
@@ -128,7 +147,7 @@ def catalogue() -> Catalogue:
 def read(log: str) -> LogReading:
     """`log` may begin in the middle of a run."""
     known = catalogue()
-    found: dict[str, Match] = {}
+    found: dict[str, tuple[Match, int]] = {}  # and how far the start had come
     start = _Start()
     unclear: list[Family] = []
     for number, line in enumerate(log.splitlines()):
@@ -137,15 +156,26 @@ def read(log: str) -> LogReading:
         start.see(line)
         reached = start.reached
         for signature in known.signatures:
-            if signature.id in found or (match := signature.pattern.search(line)) is None:
+            if signature.id in found and (
+                signature.family not in BEFORE_SERVING or found[signature.id][1] == start.order
+            ):
+                continue
+            if (match := signature.pattern.search(line)) is None:
                 continue
             if signature.phase is not None and reached is None:
                 unclear.append(signature.family)
             elif signature.phase is None or (reached is not None and signature.phase is reached.phase):
                 told = {name: text for name, text in match.groupdict().items() if text}
-                found[signature.id] = Match(signature, shortened(line, signature.pattern), number, told)
-    ranked = tuple(found[signature.id] for signature in known.signatures if signature.id in found)
+                one = Match(signature, shortened(line, signature.pattern), number, told)
+                found[signature.id] = one, start.order
+    ranked = tuple(_judged(*found[s.id], start) for s in known.signatures if s.id in found)
     return LogReading(ranked, start.reached, start.percent, tuple(dict.fromkeys(unclear)))
+
+
+def _judged(match: Match, order: int, start: "_Start") -> Match:
+    if match.signature.family not in BEFORE_SERVING or start.order <= order:
+        return match
+    return replace(match, overcome=start.reached)
 
 
 class _Start:
@@ -154,13 +184,13 @@ class _Start:
     def __init__(self) -> None:
         self.reached: Milestone | None = None
         self.percent: int | None = None
-        self._order = -1
+        self.order = -1
 
     def see(self, line: str) -> None:
         for order, milestone in enumerate(catalogue().milestones):
-            if order < self._order or (match := milestone.pattern.search(line)) is None:
+            if order < self.order or (match := milestone.pattern.search(line)) is None:
                 continue
-            self.reached, self._order = milestone, order
+            self.reached, self.order = milestone, order
             self.percent = int(match["percent"]) if "percent" in match.groupdict() else None
 
 

@@ -110,6 +110,38 @@ def test_of_a_replica_that_serves_the_start_is_past():
     assert found.gpu_faulted is True
 
 
+MISSING = "huggingface_hub.errors.LocalEntryNotFoundError: cannot find the file in the local cache\n"
+WEIGHTS = "INFO [default_loader.py:501] Loading weights took 12.01 seconds\n"
+CACHE = "INFO [kv_cache_utils.py:1229] GPU KV cache size: 1,024 tokens\n"
+
+
+def test_what_a_start_that_goes_on_has_overcome_is_past():
+    assert ask(logs(LOADS + MISSING, ready=False)[0]).model_not_available is True
+    found = ask(logs(LOADS + MISSING + WEIGHTS, ready=False)[0])
+    assert (found.model_not_available, found.cause) == (False, None)
+
+
+def test_of_a_run_that_ended_one_worker_may_have_gone_on_while_another_failed():
+    last = ended(1, "Error")
+    found = ask(logs(LOADS, previous=LOADS + MISSING + WEIGHTS, last_state=last, ready=False)[0])
+    assert found.model_not_available is True
+    found = ask(logs(LOADS, previous=LOADS + MISSING + WEIGHTS + CACHE, last_state=last, ready=False)[0])
+    assert found.model_not_available is False
+
+
+def test_what_a_pod_that_is_ready_now_lacked_before_is_no_cause_of_another_that_loads():
+    sources, cluster = logs(SERVES, LOADS, previous=LOADS + MISSING, last_state=ended(1, "Error", minutes_ago=50))
+    cluster.pods[1] = replace(cluster.pods[1], ready=False)
+    assert (ask(sources).model_not_available, ask(sources).cause) == (False, None)
+    cluster.pods[0] = replace(cluster.pods[0], ready=False)
+    assert ask(sources).model_not_available is True
+
+
+def test_that_memory_was_short_stays_true_of_a_crash_though_the_next_start_came_up():
+    sources, _ = logs(SERVES, previous=TOO_LONG, last_state=ended(1, "Error"))
+    assert ask(sources).kv_cache_too_small is True
+
+
 def test_a_log_that_cannot_be_read_is_not_an_empty_one():
     sources, cluster = logs(SERVES, previous=KILLED, last_state=ended())
     whole = cluster.pod_logs

@@ -146,6 +146,34 @@ def test_a_worker_that_is_behind_does_not_take_the_start_back():
     assert read(LOADING + WEIGHTS + LOADING).reached.phase is Phase.WARMING_UP
 
 
+HUB = "HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded with url: /api/models/x"
+ATTEMPT = f"""WARNING 11-23 16:45:01 [_http.py:310] '(MaxRetryError("{HUB} (Caused by X)"))' thrown while requesting \
+HEAD https://huggingface.co/x/resolve/main/config.json
+WARNING 11-23 16:45:01 [_http.py:319] Retrying in 1s [Retry 1/5].
+"""
+
+
+@pytest.mark.parametrize("line", [ATTEMPT, f"{HUB} (Caused by NewConnectionError) huggingface [Retry 1/5]\n"])
+def test_an_attempt_that_is_repeated_is_no_failure_of_the_download(line):
+    assert read(line).matches == ()
+    assert read(line + f"ConnectionError: {HUB} huggingface.co\n").cause.signature.id == "model_unreachable"
+
+
+def test_what_a_start_overcame_is_told_with_how_far_it_came_afterwards():
+    unreachable = "huggingface_hub.errors.LocalEntryNotFoundError: cannot find the file in the local cache\n"
+    assert read(LOADING + unreachable).cause.overcome is None
+    assert read(LOADING + unreachable + LOADING).cause.overcome is None  # another worker that is not further
+    assert read(LOADING + unreachable + WEIGHTS).cause.overcome.id == "weights_loaded"
+    assert read(LOADING + unreachable + WEIGHTS + unreachable).cause.overcome is None
+    died = read(LOADING + "EngineCore encountered a fatal error.\n" + SERVES).cause
+    assert died.overcome is None
+
+
+def test_one_worker_may_be_ahead_of_another_only_until_the_cache_is_made():
+    together = [milestone.id for milestone in catalogue().milestones if milestone.together]
+    assert together == ["kv_cache_ready", "graphs_captured", "engine_ready", "server_starting", "serving"]
+
+
 def test_the_real_death_of_a_worker_is_read_from_its_log():
     reading = read(LOG)
     assert [match.signature.id for match in reading.matches] == ["worker_killed", "engine_died"]
