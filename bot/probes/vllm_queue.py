@@ -31,6 +31,9 @@ class Reading:
     waiting_per_replica_max: int | None = None
     waiting_per_replica_min: int | None = None
     saturated_replicas: int | None = None  # all of whose engines have lately run max_num_seqs requests
+    # True if all of them have been so for most of the window; None if not, or only of late: how busy GPUs are is told
+    # some time after it was so, and then says nothing about full batches yet.
+    full_throughout: bool | None = None
     max_num_seqs: int | None = None  # per engine; None where replicas differ
     finished_per_second: float | None = None
     # How many more would serve what arrives, if each serves what one serves now: at least one where requests wait, at
@@ -45,6 +48,7 @@ Key = tuple[str, str]  # namespace, pod
 
 # So much of a batch may have ended in the step that was just counted.
 _NEARLY_FULL = 0.9
+_MOSTLY = 0.8
 
 
 def observe(params: Params, sources: Sources) -> Reading:
@@ -52,12 +56,8 @@ def observe(params: Params, sources: Sources) -> Reading:
     pods, room = Later(lambda: serving_pods(sources, service)), Later(lambda: room_for(sources, service))
     selector = selector_of(sources, service)
     metrics, window, engines = sources.metrics, sources.window, series.engines(selector)
-    peak = Later(
-        lambda: whole(
-            metrics,
-            f"max by (namespace, pod, engine) (max_over_time({series.RUNNING}{{{engines}}}[{recent(sources)}]))",
-        )
-    )
+    peak = Later(lambda: _ran(sources, engines, "max_over_time", recent(sources)))
+    mean = Later(lambda: _ran(sources, engines, "avg_over_time", window))
     running = Later(lambda: number(metrics, f"sum({series.once(f'{series.RUNNING}{{{engines}}}')})"))
     growth = Later(
         lambda: number(metrics, f"60 * sum({series.once(f'deriv({series.WAITING}{{{engines}}}[{window}])')})")
@@ -82,6 +82,7 @@ def observe(params: Params, sources: Sources) -> Reading:
         waiting_per_replica_max=round(max(waiting.values())),
         waiting_per_replica_min=round(min(waiting.values())),
         saturated_replicas=_saturated(waiting, caps, peak.get()),
+        full_throughout=_full_throughout(waiting, caps, mean.get()),
         max_num_seqs=next(iter(caps.values())) if len(set(caps.values())) == 1 else None,
         finished_per_second=finished.get(),
         replicas_short=short,
@@ -90,12 +91,17 @@ def observe(params: Params, sources: Sources) -> Reading:
     )
 
 
+def _ran(sources: Sources, engines: str, over_time: str, window: str) -> Answer:
+    each = f"{over_time}({series.RUNNING}{{{engines}}}[{window}])"
+    return whole(sources.metrics, f"max by (namespace, pod, engine) ({each})")
+
+
 def _all_waiting(engines: str) -> str:
     return f"sum({series.once(f'{series.WAITING}{{{engines}}}')})"
 
 
 def _by_pod(answer: Answer) -> dict[Key, float]:
-    return {(s.labels.get("namespace", ""), s.labels.get("pod", "")): s.value for s in answer.samples}
+    return dict(_by_engine(answer))
 
 
 def _caps(pods: Later[tuple[ServingPod, ...]]) -> tuple[dict[Key, int], str | None]:
@@ -129,13 +135,18 @@ def _saturated(waiting: Mapping[Key, float], caps: Mapping[Key, int], peak: Answ
     hardly ever: hence the highest of late, and nearly the cap where requests wait."""
     if not waiting.keys() <= caps.keys():
         return None
-    below = set()
-    for sample in peak.samples:
-        key = (sample.labels.get("namespace", ""), sample.labels.get("pod", ""))
-        full = _NEARLY_FULL if waiting.get(key) else 1.0
-        if sample.value < full * caps.get(key, 0):
-            below.add(key)
-    return len(waiting.keys() - below)
+    full = {key: _NEARLY_FULL if queue else 1.0 for key, queue in waiting.items()}
+    return len(waiting.keys() - {key for key, ran in _by_engine(peak) if ran < full.get(key, 1.0) * caps.get(key, 0)})
+
+
+def _full_throughout(waiting: Mapping[Key, float], caps: Mapping[Key, int], mean: Answer) -> bool | None:
+    ran = _by_engine(mean)
+    known = waiting.keys() <= caps.keys() and waiting.keys() <= {key for key, _ in ran}
+    return True if known and all(value >= _MOSTLY * caps.get(key, 0) for key, value in ran) else None
+
+
+def _by_engine(answer: Answer) -> list[tuple[Key, float]]:
+    return [((s.labels.get("namespace", ""), s.labels.get("pod", "")), s.value) for s in answer.samples]
 
 
 def _short(waiting: float, replicas: int, growth_per_minute: float | None, finished: float | None) -> int | None:

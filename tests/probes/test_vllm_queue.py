@@ -25,6 +25,7 @@ def busy():
         **BUSY,
         "by (namespace, pod) (max by (namespace, pod, engine) (vllm:num_requests_waiting": by_pod(cluster, 41, 50, 47),
         "max_over_time": by_pod(cluster, 256, 256, 256, engine="0"),
+        "avg_over_time": by_pod(cluster, 250, 240, 256, engine="0"),
         "max_over_time(sum(": 150.0,
     }
     return sources, cluster, ref
@@ -62,6 +63,15 @@ def test_a_batch_of_which_some_have_just_ended_is_full_where_requests_wait(busy)
         cluster, 41, 0, 47
     )
     assert ask(sources).saturated_replicas == 2
+
+
+def test_batches_that_are_full_only_of_late_say_nothing_about_the_gpus_yet(busy):
+    sources, cluster, _ = busy
+    assert ask(sources).full_throughout is True
+    sources.metrics.answers["avg_over_time"] = by_pod(cluster, 250, 128, 256, engine="0")
+    assert ask(sources).full_throughout is None
+    sources.metrics.answers["avg_over_time"] = by_pod(cluster, 250, engine="0")
+    assert ask(sources).full_throughout is None
 
 
 def test_every_engine_of_a_data_parallel_replica_counts(busy):
