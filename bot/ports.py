@@ -72,6 +72,7 @@ class Container:
     state: ContainerState | None
     last_state: ContainerState | None
     image_id: str = ""  # with the digest that was really pulled, once it runs
+    readiness_probe: bool = False  # the kubelet asks it whether it answers; else `ready` only says that it runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ class ContainerSpec(BaseModel):
     env: _List[Env] = []
     ports: _List[Port] = []
     resources: Resources = Resources()
+    readinessProbe: dict[str, Any] | None = None
     restartPolicy: _Text = ""  # "Always" makes an init container a sidecar
 
 

@@ -80,6 +80,7 @@ def _container(spec: forms.ContainerSpec, status: forms.ContainerStatus | None) 
         state=_state(status.state) if status else None,
         last_state=_state(status.lastState) if status else None,
         image_id=status.imageID if status else "",
+        readiness_probe=spec.readinessProbe is not None,
     )
 
 

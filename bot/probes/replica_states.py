@@ -1,7 +1,8 @@
 """In which state is each replica of a service: from its progress counters where it exports them, else from its pod,
 from `up`, and from whether anybody answers at its address.
 
-A replica that cannot be seen is unclear, and never idle or dead: for "dead" two who look from different places agree.
+A replica that cannot be seen is unclear, and never idle or dead: for "dead" two who look from different places agree,
+and no kubelet, which asks from beside it, says otherwise.
 """
 
 import enum
@@ -144,6 +145,7 @@ class _Seen:
     """What Prometheus knows of the service's pods. All of it is asked at once."""
 
     def __init__(self, sources: Sources, selector: str, limit_seconds: float) -> None:
+        self._cluster = sources.cluster
         self._limit = limit_seconds
         self._now = sources.now
         window, metrics = sources.window_seconds, sources.metrics
@@ -185,6 +187,16 @@ class _Seen:
         """Did the last scrape succeed? None: Prometheus does not scrape it."""
         found = {(s.labels.get("namespace", ""), s.labels.get("pod", "")): s.value for s in self._up.get().samples}
         return None if key not in found else found[key] > 0
+
+    def answers_its_kubelet(self, pod: ServingPod) -> bool:
+        """As the readiness probe has it; the word of a kubelet that does not report any more is old."""
+        if not (pod.container.readiness_probe and pod.container.ready and pod.pod.node):
+            return False
+        try:
+            node = self._cluster.node(pod.pod.node)
+        except SourceError:
+            return True  # it did, when Kubernetes last answered
+        return node is not None and node.ready is True
 
     def silent_for_long(self, alive: datetime) -> bool:
         return (self._now - alive).total_seconds() >= self._limit / 2
@@ -266,4 +278,7 @@ def _silent(
         return replica(ReplicaState.UNCLEAR, "nobody answers this bot there, and Prometheus no longer scrapes it")
     if not seen.silent_for_long(alive):
         return replica(ReplicaState.UNCLEAR, f"nobody answers there since {alive:%H:%M:%S} UTC")
+    if seen.answers_its_kubelet(pod):
+        why = "its readiness probe succeeds, and Prometheus and this bot do not reach it: is a NetworkPolicy in the way?"
+        return replica(ReplicaState.UNCLEAR, why)
     return replica(ReplicaState.DEAD, "nobody answers there, neither Prometheus nor this bot", alive)

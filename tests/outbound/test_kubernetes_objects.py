@@ -66,6 +66,12 @@ def test_what_was_really_pulled_and_how_long_a_run_took_are_kept():
     assert container.last_state is not None and container.last_state.started_at == WHEN
 
 
+def test_whether_the_kubelet_asks_a_container_is_told():
+    containers = [{"name": "vllm", "readinessProbe": {"httpGet": {"path": "/health"}}}, {"name": "proxy"}]
+    found = objects.pod(pod({"containers": containers})).containers
+    assert [(c.name, c.readiness_probe) for c in found] == [("vllm", True), ("proxy", False)]
+
+
 def test_init_containers_are_told_apart_from_those_that_serve():
     fetch = {"name": "fetch", "restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
     raw = pod({"containers": [{"name": "vllm"}], "initContainers": [{"name": "fetch"}]})

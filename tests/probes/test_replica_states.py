@@ -100,6 +100,23 @@ def test_two_who_look_from_different_places_agree_that_it_is_dead():
     assert found.since == NOW - timedelta(seconds=300)
 
 
+def test_what_its_readiness_probe_reaches_is_not_dead_because_a_network_policy_lets_in_only_the_gateway():
+    sources, cluster = one(health=None, up=0.0, alive=300, container={"readiness_probe": True})
+    found = only(sources)
+    assert found.state is ReplicaState.UNCLEAR
+    assert "NetworkPolicy" in found.why
+    # Before the window is over, its counters are still there; they are of the past.
+    known = {"engine": "idle", "health": None, "up": 0.0, "alive": 300}
+    assert only(one(**known, container={"readiness_probe": True})[0]).state is ReplicaState.UNCLEAR
+    cluster.machines["gpu-01"] = replace(cluster.machines["gpu-01"], ready=None)
+    assert only(sources).state is ReplicaState.DEAD  # its kubelet does not report any more
+
+
+def test_what_its_readiness_probe_does_not_reach_either_is_dead():
+    fails = {"readiness_probe": True, "ready": False}
+    assert only(one(health=None, up=0.0, alive=300, container=fails, ready=False)[0]).state is ReplicaState.DEAD
+
+
 def test_what_the_window_still_holds_of_an_engine_does_not_keep_it_alive():
     found = only(one(engine="working", health=None, up=0.0, alive=100)[0])
     assert found.state is ReplicaState.DEAD
