@@ -279,6 +279,6 @@ def _silent(
     if not seen.silent_for_long(alive):
         return replica(ReplicaState.UNCLEAR, f"nobody answers there since {alive:%H:%M:%S} UTC")
     if seen.answers_its_kubelet(pod):
-        why = "its readiness probe succeeds, and Prometheus and this bot do not reach it: is a NetworkPolicy in the way?"
+        why = "its readiness probe reaches it, but neither Prometheus nor this bot does: is a NetworkPolicy in the way?"
         return replica(ReplicaState.UNCLEAR, why)
     return replica(ReplicaState.DEAD, "nobody answers there, neither Prometheus nor this bot", alive)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -41,6 +42,23 @@ def test_work_that_came_a_moment_ago_makes_no_hang_of_a_long_rest():
 
 def test_a_hang_needs_more_than_two_scrapes_to_be_seen():
     assert state((100, 4, 0), (100, 4, 0), every=115) is EngineState.UNCLEAR
+
+
+def test_before_its_first_step_ever_it_may_be_compiling_and_is_not_said_to_hang():
+    found = judged(scrapes(*[(0, 1, 2)] * 9), NOW, LIMIT, asleep=False)
+    assert found.state is EngineState.UNCLEAR
+    assert "not made a step since it started" in found.why
+
+
+def test_requests_that_all_wait_for_another_engine_make_no_hang():
+    rows = [replace(one, deferred=3) for one in scrapes(*[(100, 0, 3)] * 9)]
+    found = judged(rows, NOW, LIMIT, asleep=False)
+    assert found.state is EngineState.UNCLEAR
+    assert "deferred" in found.why
+    rows = [replace(one, deferred=2) for one in rows]  # one it could take up
+    assert judged(rows, NOW, LIMIT, asleep=False).state is EngineState.HUNG
+    rows = [replace(one, running=1, deferred=3) for one in rows]
+    assert judged(rows, NOW, LIMIT, asleep=False).state is EngineState.HUNG
 
 
 def test_steps_are_work():
@@ -109,6 +127,19 @@ def test_a_value_that_prometheus_repeats_is_one_scrape():
     assert list(found) == [EngineKey("llm", "chat-1", "0")]
     assert [(NOW - row.at).total_seconds() for row in rows] == [40, 10]
     assert [(row.progress[0], row.running, row.waiting) for row in rows] == [(1, 3, 0), (2, 4, 5)]
+
+
+def test_the_deferred_are_told_apart_from_those_that_wait_for_room():
+    name = "vllm:num_requests_waiting_by_reason"
+    values = [
+        told("vllm:num_requests_running", 0),
+        told("vllm:num_requests_waiting", 5),
+        told(name, 2, reason="capacity"),
+        told(name, 3, reason="deferred"),
+        told(name, 2, reason="capacity", job="other"),
+    ]
+    (rows,) = scrapes_of(values, [scraped(10)]).values()
+    assert [(row.waiting, row.deferred) for row in rows] == [(5, 3)]
 
 
 def test_a_gap_of_prometheus_is_no_stretch_without_steps():
