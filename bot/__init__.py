@@ -5,7 +5,7 @@ The floors, from the roof to the ground; each may import only what stands below 
     __main__                         the command line
     app, agent                       the two composition roots: build everything, start, stop
     inbound, leader, settings        what comes in; who works; what was configured
-    commands, digests                one file = one /vllm subcommand, one scheduled report
+    commands                         one file = one /vllm subcommand
     announce                         what Slack shows of an incident
     remediation                      proposal, review, approval, guard, execution
     incidents                        alert, triage, round, verdict

@@ -16,7 +16,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bot.__main__",),
     ("bot.app", "bot.agent"),
     ("bot.inbound", "bot.leader", "bot.settings", "bot.logs", "bot.allocator"),
-    ("bot.commands", "bot.digests"),
+    ("bot.commands",),
     ("bot.announce",),
     ("bot.rollout", "bot.loadtest", "bot.readiness", "bot.monitoring"),
     ("bot.remediation",),
@@ -35,7 +35,6 @@ SIBLINGS = {
         "served",
     },
     "bot.actions": {"contract", "drainable", "finder", "nodes", "owners", "rolling", "tenants"},
-    "bot.digests": set(),
 }  # fmt: skip
 EVERYWHERE = {"pydantic", "cel", "ruamel", "rfc8785", "typer", "structlog", "prometheus_client"}
 AT_THE_EDGE = {
