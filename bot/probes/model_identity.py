@@ -13,7 +13,7 @@ from bot.probes.known_good import KnownGood, known_good
 from bot.probes.naming import first, names
 from bot.probes.served import ServingPod, service_of, serving_pods
 from bot.vllm.differences import differences
-from bot.vllm.identity import Identity, of_container, of_template
+from bot.vllm.identity import Identity, images_differ, numbers_differ, of_container, of_template
 
 _ASKED = 8  # replicas that are asked what they have loaded
 
@@ -127,14 +127,15 @@ def _changes(now: Identity, workload: Workload, reference: KnownGood | None) -> 
     def changed(*pairs: tuple[object, object]) -> bool | None:
         return True if any(one != other for one, other in pairs) else None if hidden else False
 
+    numbers = numbers_differ(then, now)
     return told | {
         "model_changed": changed((now.model, then.model), (now.weights, then.weights), (now.volumes, then.volumes)),
         "model_before": then.model,
-        "quantization_changed": changed((now.numbers, then.numbers)),
-        "tokenizer_changed": changed((now.text, then.text)),
+        "quantization_changed": None if hidden and numbers is False else numbers,
+        "tokenizer_changed": changed((now.text, then.text), (now.text_volumes, then.text_volumes)),
         "sampling_changed": changed((now.choice, then.choice)),
         "adapters_changed": changed((now.adapters, then.adapters)),
-        "image_changed": now.image != then.image,
+        "image_changed": images_differ(then.image, now.image),
         "image_before": then.image,
     }
 

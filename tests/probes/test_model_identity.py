@@ -55,6 +55,24 @@ def test_what_makes_another_model_is_told(before, field):
     assert told == {name: name == field for name in told}
 
 
+def test_a_type_given_now_and_not_before_may_be_the_checkpoints_own():
+    found = ask(changed_from(*NOW_ARGS, "--dtype=bfloat16")[0])
+    assert (found.quantization_changed, found.model_changed) == (None, False)
+
+
+def test_a_mirror_of_the_image_is_no_other_image():
+    assert ask(changed_from(*NOW_ARGS, image="registry.local/vllm/vllm-openai:v0.32.0")[0]).image_changed is False
+
+
+def test_a_certificate_that_is_mounted_makes_no_other_checkpoint():
+    sources, cluster, ref = changed_from(*NOW_ARGS)
+    spec = cluster.workloads[ref].template["spec"]
+    serving = {**spec["containers"][0], "volumeMounts": [{"name": "ca", "mountPath": "/etc/ssl/certs"}]}
+    spec = {**spec, "containers": [serving], "volumes": [{"name": "ca", "configMap": {"name": "ca"}}]}
+    cluster.workloads[ref] = replace(cluster.workloads[ref], template={"spec": spec})
+    assert ask(sources).model_changed is False
+
+
 def test_another_image_is_told_with_the_one_before():
     found = ask(changed_from(*NOW_ARGS, image="vllm/vllm-openai:v0.31.0")[0])
     assert (found.image_changed, found.image_before) == (True, "vllm/vllm-openai:v0.31.0")
