@@ -3,7 +3,7 @@
 Each kind of line is a field, true, false or not known: it is false only where all logs that matter were read.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from bot.probes.asking import Later
 from bot.probes.naming import names
 from bot.probes.served import pods_of, service_of
 from bot.vllm.arguments import serving_container
-from bot.vllm.log_signatures import Family, LogReading, Match, Phase, excerpt, read
+from bot.vllm.log_signatures import OUT_OF_MEMORY, Family, LogReading, Match, Phase, excerpt, read
 
 # Of a replica that came up and serves, lines about its start are past; these are not.
 _WHILE_SERVING = {
@@ -72,6 +72,57 @@ class Reading:
     worker_died: bool | None = None
     engine_died: bool | None = None
     broadcast_waits: bool | None = None  # harmless while it loads
+    # Of each kind of line that is there: in which pod's log, what it means, and the line itself. `pod`, `cause` and
+    # `line` above are of the most telling one, which may be another kind's.
+    out_of_gpu_memory_pod: str | None = None  # of the five kinds about GPU memory
+    out_of_gpu_memory_cause: str | None = None
+    out_of_gpu_memory_line: str | None = None
+    out_of_gpu_memory_remedy: str | None = None
+    kv_cache_too_small_pod: str | None = None
+    kv_cache_too_small_cause: str | None = None
+    kv_cache_too_small_line: str | None = None
+    weights_too_large_pod: str | None = None
+    weights_too_large_cause: str | None = None
+    weights_too_large_line: str | None = None
+    gpu_memory_taken_pod: str | None = None
+    gpu_memory_taken_cause: str | None = None
+    gpu_memory_taken_line: str | None = None
+    gpu_oom_warming_up_pod: str | None = None
+    gpu_oom_warming_up_cause: str | None = None
+    gpu_oom_warming_up_line: str | None = None
+    gpu_oom_serving_pod: str | None = None
+    gpu_oom_serving_cause: str | None = None
+    gpu_oom_serving_line: str | None = None
+    gpu_faulted_pod: str | None = None
+    gpu_faulted_cause: str | None = None
+    gpu_faulted_line: str | None = None
+    gpu_faulted_node: str | None = None
+    communication_failed_pod: str | None = None
+    communication_failed_cause: str | None = None
+    communication_failed_line: str | None = None
+    communication_failed_node: str | None = None
+    no_gpu_pod: str | None = None
+    no_gpu_cause: str | None = None
+    no_gpu_line: str | None = None
+    arguments_refused_pod: str | None = None
+    arguments_refused_cause: str | None = None
+    arguments_refused_line: str | None = None
+    model_not_available_pod: str | None = None
+    model_not_available_cause: str | None = None
+    model_not_available_line: str | None = None
+    model_not_available_remedy: str | None = None
+    disk_full_pod: str | None = None
+    disk_full_cause: str | None = None
+    disk_full_line: str | None = None
+    numbers_broken_pod: str | None = None
+    numbers_broken_cause: str | None = None
+    numbers_broken_line: str | None = None
+    worker_killed_pod: str | None = None
+    worker_killed_cause: str | None = None
+    worker_killed_line: str | None = None
+    worker_died_pod: str | None = None
+    worker_died_cause: str | None = None
+    worker_died_line: str | None = None
     log_excerpt: str | None = None
     missing: str | None = None
 
@@ -133,6 +184,29 @@ class _Log:
 
 
 _CRASHED, _STARTING, _SERVING = range(3)
+_OUT_OF_GPU_MEMORY = "out_of_gpu_memory"
+_OF_GPU_MEMORY = (Family.KV_CACHE_TOO_SMALL, Family.GPU_MEMORY_TAKEN, *OUT_OF_MEMORY)
+# Whose words are fields, each with the families that they are about.
+_TOLD = {
+    _OUT_OF_GPU_MEMORY: _OF_GPU_MEMORY,
+    **{
+        family.value: (family,)
+        for family in (
+            *_OF_GPU_MEMORY,
+            Family.GPU_FAULTED,
+            Family.COMMUNICATION_FAILED,
+            Family.NO_GPU,
+            Family.ARGUMENTS_REFUSED,
+            Family.MODEL_NOT_AVAILABLE,
+            Family.DISK_FULL,
+            Family.NUMBERS_BROKEN,
+            Family.WORKER_KILLED,
+            Family.WORKER_DIED,
+        )
+    },
+}
+_WITH_REMEDY = (_OUT_OF_GPU_MEMORY, Family.MODEL_NOT_AVAILABLE.value)
+_WITH_NODE = (Family.GPU_FAULTED.value, Family.COMMUNICATION_FAILED.value)
 _REFUSED = 2  # the exit code
 _CLEAN = 0
 
@@ -193,10 +267,12 @@ def _told(logs: Sequence[_Log], *, complete: bool, missing: Sequence[str]) -> Re
         *([f"a log is cut off before it tells the phase: {', '.join(sorted(unclear))}"] if unclear else []),
     ]
     families = {family.value: _has(family, logs, complete=complete) for family in Family}
+    told = {name: value for of in _TOLD for name, value in _words(of, logs).items()}
     match = telling[1] if telling is not None else None
     shown = telling[0] if telling is not None else logs[0] if logs else None
     return Reading(
         **families,  # each family is a field, as a test makes sure
+        **told,
         logs=names(log.run.words for log in logs),
         cause=match.signature.meaning if match is not None else None,
         remedy=match.signature.remedy if match is not None else None,
@@ -212,14 +288,30 @@ def _told(logs: Sequence[_Log], *, complete: bool, missing: Sequence[str]) -> Re
     )
 
 
-def _most_telling(logs: Sequence[_Log]) -> tuple[_Log, Match] | None:
+def _most_telling(logs: Sequence[_Log], among: Collection[Family] = tuple(Family)) -> tuple[_Log, Match] | None:
     """The most specific line of the logs that matter most."""
     for weight in (_CRASHED, _STARTING, _SERVING):
-        found = [(log, log.matches[0]) for log in logs if log.run.weight == weight and log.matches]
+        mine = [log for log in logs if log.run.weight == weight]
+        found = [(log, match) for log in mine for match in log.matches if match.signature.family in among]
         if found:
             order = list(Family)
             return min(found, key=lambda pair: order.index(pair[1].signature.family))
     return None
+
+
+def _words(of: str, logs: Sequence[_Log]) -> dict[str, str]:
+    telling = _most_telling(logs, _TOLD[of])
+    if telling is None:
+        return {}
+    log, match = telling
+    words = {
+        f"{of}_pod": log.run.pod.name,
+        f"{of}_cause": match.signature.meaning,
+        f"{of}_line": match.line,
+        f"{of}_remedy": match.signature.remedy if of in _WITH_REMEDY else None,
+        f"{of}_node": log.run.pod.node if of in _WITH_NODE else None,
+    }
+    return {name: text for name, text in words.items() if text is not None}
 
 
 def _has(family: Family, logs: Sequence[_Log], *, complete: bool) -> bool | None:

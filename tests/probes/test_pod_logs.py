@@ -47,6 +47,32 @@ def test_every_family_of_signatures_is_a_field():
     assert {family.value for family in Family} <= {field.name for field in fields(Reading)}
 
 
+GATED = "huggingface_hub.errors.GatedRepoError: 403 Client Error.\n"
+FAULTED = SERVES + "RuntimeError: CUDA error: uncorrectable ECC error encountered\n"
+
+
+def test_each_kind_of_line_is_told_with_its_own_pod_whichever_is_the_most_telling():
+    sources, cluster = logs("", FAULTED, previous=GATED, last_state=ended(1, "Error"), ready=False)
+    cluster.pods[1] = replace(cluster.pods[1], ready=True, node="gpu-07")
+    first, second = (pod.name for pod in cluster.pods)
+    found = ask(sources)
+    assert (found.pod, found.model_not_available_pod, found.gpu_faulted_pod) == (first, first, second)
+    assert (found.gpu_faulted_node, found.gpu_faulted_cause) == (
+        "gpu-07",
+        "The GPU's memory has an uncorrectable error.",
+    )
+    assert found.gpu_faulted_line == FAULTED.splitlines()[-1]
+    assert "HF_TOKEN" in found.model_not_available_remedy
+    assert (found.disk_full_pod, found.out_of_gpu_memory_line) == (None, None)
+
+
+def test_of_the_kinds_about_memory_the_most_telling_is_told_once_more_for_them_all():
+    sources, cluster = logs("", previous=TOO_LONG, last_state=ended(1, "Error"))
+    found = ask(sources)
+    assert found.out_of_gpu_memory_pod == found.kv_cache_too_small_pod == cluster.pods[0].name
+    assert "--max-model-len" in found.out_of_gpu_memory_remedy
+
+
 def test_replicas_that_serve_quietly_say_nothing():
     found = ask(logs(SERVES, SERVES)[0])
     assert (found.cause, found.gpu_oom_serving, found.engine_died, found.gpu_faulted) == (None, False, False, False)
