@@ -373,6 +373,10 @@ class Engines(Protocol):
         ...
 
 
+    def detokenize(self, address: str, model: str, tokens: Sequence[int]) -> str | None:
+        """The text of the tokens by the server's own vocabulary; None if nobody answers. SourceError if it refuses."""
+        ...
+
 class Gpus(Protocol):
     """The agents on the GPU nodes. SourceError where none runs, or it does not answer."""
 

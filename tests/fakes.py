@@ -622,6 +622,7 @@ class FakeEngine:
     # Pages, one a question, the last again and again; or what is raised.
     pages: Sequence[tuple[Sample, ...] | SourceError | None] = ()
     tokens: tuple[int, ...] | SourceError | None = (1, 2, 3)
+    vocabulary: Mapping[int, str] = field(default_factory=dict)  # another token's text is its number
     paused: bool | None = False  # None: the engine behind it did not say in time
 
 
@@ -686,6 +687,11 @@ class FakeEngines:
         if isinstance(engine.tokens, SourceError):
             raise engine.tokens
         return engine.tokens if engine.health is not None else None
+
+    def detokenize(self, address: str, model: str, tokens: Sequence[int]) -> str | None:
+        engine = self._engine(address)
+        text = "".join(engine.vocabulary.get(token, f"<{token}>") for token in tokens)
+        return text if engine.health is not None else None
 
     def _engine(self, address: str) -> FakeEngine:
         if self.down is not None:

@@ -191,3 +191,7 @@ class OnceEngines:
     def tokenize(self, address: str, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...] | None:
         key = tuple(tuple(sorted(message.items())) for message in messages)
         return self._once.ask(lambda: self._engines.tokenize(address, model, messages), "tokenize", address, model, key)
+
+    def detokenize(self, address: str, model: str, tokens: Sequence[int]) -> str | None:
+        key = tuple(tokens)
+        return self._once.ask(lambda: self._engines.detokenize(address, model, key), "detokenize", address, model, key)

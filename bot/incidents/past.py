@@ -132,3 +132,6 @@ class _NoPastEngines(_NoPast):
 
     def tokenize(self, address: str, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...] | None:
         self._refuse()
+
+    def detokenize(self, address: str, model: str, tokens: Sequence[int]) -> str | None:
+        self._refuse()

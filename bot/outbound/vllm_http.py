@@ -56,6 +56,10 @@ class _Tokenized(BaseModel):
     tokens: list[int]
 
 
+class _Detokenized(BaseModel):
+    prompt: str
+
+
 class VllmHttp:
     """Implements ports.Engines. `api_key` is vLLM's --api-key, which guards /v1/* only."""
 
@@ -134,6 +138,11 @@ class VllmHttp:
         question = {"model": model, "messages": list(messages), "add_generation_prompt": True}
         reply = self._ask("POST", address, "/tokenize", body=question)
         return None if reply is None else tuple(self._parsed(_Tokenized, address, "/tokenize", reply).tokens)
+
+    def detokenize(self, address: str, model: str, tokens: Sequence[int]) -> str | None:
+        """None: nobody listens, or it did not say in time."""
+        reply = self._ask("POST", address, "/detokenize", body={"model": model, "tokens": list(tokens)})
+        return None if reply is None else self._parsed(_Detokenized, address, "/detokenize", reply).prompt
 
     def _ask(
         self, method: str, address: str, path: str, *, body: Any = None, timeout_seconds: float | None = None

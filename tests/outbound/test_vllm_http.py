@@ -34,6 +34,8 @@ def vllm(asked: Asked) -> Says:
         return Says(PAGE)
     if asked.path == "/tokenize":
         return Says({"count": 3, "max_model_len": 16384, "tokens": [1, 2, 3], "token_strs": None})
+    if asked.path == "/detokenize":
+        return Says({"prompt": "<1><2>"})
     return Says({"detail": "Not Found"}, 404)
 
 
@@ -66,6 +68,7 @@ def test_an_engine_that_serves_says_so(engines_and_address):
         ({"__name__": "vllm:num_requests_running", "engine": "0", "model_name": "chat"}, 7.0)
     ]
     assert engines.tokenize(there, "chat", HELLO) == (1, 2, 3)
+    assert engines.detokenize(there, "chat", (1, 2)) == "<1><2>"
     assert engines.paused(there) is False  # not in development mode: it knows no such page
 
 
@@ -77,6 +80,7 @@ def test_where_nobody_listens_nothing_is_known(engines_and_address):
     assert engines.models(nobody) is None
     assert engines.metrics(nobody) is None
     assert engines.tokenize(nobody, "chat", HELLO) is None
+    assert engines.detokenize(nobody, "chat", (1, 2)) is None
     assert engines.paused(nobody) is None
     completion = engines.complete(nobody, "chat", timeout_seconds=1)
     assert (completion.ok, completion.status) == (False, None)

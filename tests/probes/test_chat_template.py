@@ -46,6 +46,30 @@ def test_a_hash_is_enough_of_a_reference():
     assert ask(replace(RIGHT, tokens=(1,)), reference=by_hash)[0].differing == 1
 
 
+WORDS = {1: "Today: ", 2: "26 Jul ", 3: "2026", 4: "30 Nov ", 5: "2027", 6: "\\nhi", 7: "\\n\\nhi"}
+
+
+@pytest.mark.parametrize(
+    ("now", "differing"),
+    [((1, 2, 3, 6), 0), ((1, 4, 3, 6), None), ((1, 4, 5, 6), None), ((1, 4, 3, 7), 1), ((1, 6), 1)],
+)
+def test_the_date_of_the_day_is_no_difference_that_could_be_told(now, differing):
+    found, _ = ask(FakeEngine(tokens=now, vocabulary=WORDS), reference=declared(1, 2, 3, 6))
+    assert found.differing == differing
+    assert ("in the date alone (30 Nov" in (found.missing or "")) == (differing is None)
+
+
+def test_by_a_hash_a_chat_with_a_date_in_it_cannot_be_compared():
+    by_hash = {"messages": HELLO, "sha256": token_hash([1, 2, 3, 6])}
+    found, _ = ask(FakeEngine(tokens=(1, 4, 3, 6), vocabulary=WORDS), reference=by_hash)
+    assert found.differing is None and "declare the tokens" in found.missing
+
+
+def test_a_replica_that_differs_is_told_beside_one_whose_date_does():
+    engines = [FakeEngine(tokens=tokens, vocabulary=WORDS) for tokens in ((1, 4, 3, 6), (1, 2, 3, 7))]
+    assert ask(*engines, reference=declared(1, 2, 3, 6))[0].differing == 1
+
+
 def test_without_a_reference_only_replicas_are_compared_with_each_other():
     found, _ = ask(RIGHT, RIGHT)
     assert (found.differing, found.variants) == (None, 1)
