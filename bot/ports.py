@@ -372,10 +372,10 @@ class Engines(Protocol):
         """The tokens of a chat by the server's own template; None if nobody answers. SourceError if it refuses."""
         ...
 
-
     def detokenize(self, address: str, model: str, tokens: Sequence[int]) -> str | None:
         """The text of the tokens by the server's own vocabulary; None if nobody answers. SourceError if it refuses."""
         ...
+
 
 class Gpus(Protocol):
     """The agents on the GPU nodes. SourceError where none runs, or it does not answer."""
