@@ -15,7 +15,7 @@ from bot.probes.rollouts import Rollout, last_rollout
 from bot.probes.served import selector_of, service_of
 from bot.vllm import series
 
-_CACHE_MATTERS = 0.2  # of the prompts' tokens
+_MORE_TO_COMPUTE = 1.3  # times the tokens that the prefix cache does not spare
 
 
 class Params(BaseModel):
@@ -33,7 +33,9 @@ class Reading:
     prefill_ratio: float | None = None
     load_ratio: float | None = None  # requests that arrive, per replica that serves
     prompt_ratio: float | None = None  # tokens of a prompt, in the mean
-    # A new revision starts with an empty prefix cache, and its prefills take longer until that has filled.
+    answer_ratio: float | None = None  # tokens of an answer: longer ones make larger batches, and these slower tokens
+    # A new revision starts with an empty prefix cache: until that has filled, its prefills take longer, and slow down
+    # the tokens of the requests that they share a step with.
     cache_as_before: bool | None = None  # True, or not known
     ttft_before_seconds: float | None = None
     ttft_after_seconds: float | None = None
@@ -56,6 +58,7 @@ def observe(params: Params, sources: Sources) -> Reading:
         prefill_ratio=_ratio(after.prefill, before.prefill),
         load_ratio=_ratio(after.arriving, before.arriving),
         prompt_ratio=_ratio(after.prompt, before.prompt),
+        answer_ratio=_ratio(after.answer, before.answer),
         cache_as_before=_as_before(after.cached.get(), before.cached.get()),
         ttft_before_seconds=before.ttft.get(),
         ttft_after_seconds=after.ttft.get(),
@@ -73,7 +76,7 @@ class _Stretch:
             return Later(lambda: number(metrics, series.mean(name, pods, window)))
 
         self.ttft, self.tpot, self.prefill = mean(series.TTFT), mean(series.TPOT), mean(series.PREFILL_TIME)
-        self.prompt = mean(series.PROMPT_TOKENS)
+        self.prompt, self.answer = mean(series.PROMPT_TOKENS), mean(series.ANSWER_TOKENS)
         self.cached = Later(lambda: number(metrics, series.cached_ratio(pods, window)))
         # vLLM does not count arrivals: what finishes, and what has come to wait or run in the meantime.
         engines = series.engines(everything)
@@ -102,8 +105,11 @@ def _ratio(after: Later[float | None], before: Later[float | None]) -> float | N
 
 
 def _as_before(now: float | None, then: float | None) -> bool | None:
-    """Where the cache is not exported, it is not used."""
-    return True if not then or then < _CACHE_MATTERS or (now is not None and now >= then / 2) else None
+    """Where the cache is not exported, it is not used. By what is left to compute: 80 % cached and then 40 % is three
+    times the work."""
+    if not then:
+        return True
+    return True if now is not None and 1 - now <= _MORE_TO_COMPUTE * (1 - then) else None
 
 
 def _missing(before: _Stretch, after: _Stretch, began_at: datetime) -> str | None:

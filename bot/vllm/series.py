@@ -24,6 +24,7 @@ QUEUE_TIME = "vllm:request_queue_time_seconds"
 PREFILL_TIME = "vllm:request_prefill_time_seconds"
 DECODE_TIME = "vllm:request_decode_time_seconds"
 PROMPT_TOKENS = "vllm:request_prompt_tokens"
+ANSWER_TOKENS = "vllm:request_generation_tokens"
 TPOT = "vllm:request_time_per_output_token_seconds"
 
 # The new name first: 0.9.2 to 0.10.2 export both.

@@ -27,6 +27,7 @@ def ask(**answers):
     told = {"time_to_first_token": answers["ttft"], "per_output_token": answers["tpot"]}
     told |= {"prefill_time": answers["prefill"], "request_success_total": answers["load"]}
     told |= {"request_prompt_tokens": answers.get("prompt"), "prefix_cache_hits": answers.get("cached")}
+    told |= {"request_generation_tokens": answers.get("answer")}
     told = {name: answer for name, answer in told.items() if answer is not None}
     metrics = FakeMetrics(told)
     found = observe(Params(service="chat"), replace(sources, metrics=metrics))
@@ -85,13 +86,26 @@ def test_longer_prompts_are_told_from_a_slower_revision():
     assert ask(**SLOWER, prompt=then_and_now(200.0, 1000.0))[0].prompt_ratio == pytest.approx(5)
 
 
+def test_longer_answers_are_told_from_a_slower_revision():
+    assert ask(**SLOWER, answer=then_and_now(100.0, 400.0))[0].answer_ratio == pytest.approx(4)
+    assert ask(**SLOWER)[0].answer_ratio is None
+
+
 def test_load_is_per_replica_that_serves():
     _, metrics, _ = ask(**SLOWER)
     assert all("/ count(" in query for query in metrics.asked if "request_success_total" in query)
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "known"), [(0.6, 0.1, None), (0.6, 0.5, True), (0.1, 0.0, True), (None, None, True)]
+    ("before", "after", "known"),
+    [
+        (0.6, 0.1, None),
+        (0.6, 0.5, True),
+        (0.8, 0.4, None),  # three times as much to compute
+        (0.1, 0.0, True),
+        (0.6, None, None),
+        (None, None, True),
+    ],
 )
 def test_a_prefix_cache_that_has_yet_to_fill_leaves_it_open(before, after, known):
     assert ask(**SLOWER, cached=then_and_now(before, after))[0].cache_as_before is known
