@@ -292,6 +292,7 @@ class FiringAlert:
     fingerprint: str | None  # None from Prometheus, which has none
     state: str  # "firing" | "pending" | "active" | "suppressed"
     generator_url: str = ""
+    receivers: tuple[str, ...] = ()  # to whom Alertmanager routes it; Prometheus knows of none
 
 
 class Metrics(Protocol):

@@ -5,16 +5,18 @@ better in a moment is a 503, and never a 429.
 """
 
 import asyncio
+import contextlib
 import hmac
+import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 
 import structlog
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, Response
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr, TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from bot.inbound.intake import Intake, IntakeFullError
@@ -26,6 +28,10 @@ _log = structlog.get_logger(__name__)
 _LONGEST_SECONDS = 5  # Alertmanager gives up after 10 s, and posts the same once more
 _MOST_BYTES_BEING_READ = 64 * 1024 * 1024
 _LOG_PAUSE_SECONDS = 60
+# The first field of every Alertmanager's webhook is the receiver. Of what is too large no more is read.
+_RECEIVER = re.compile(rb'\s*\{\s*"receiver"\s*:\s*("(?:[^"\\]|\\.)*")')
+_BEGINNING_BYTES = 4096
+_BEGINNING_SECONDS = 1
 
 
 class _Refused(Exception):
@@ -101,7 +107,7 @@ class AlertmanagerWebhook:
             raise _Refused(415, f"Content-Encoding {encoding[:40]!r} is not understood; Alertmanager sends plain JSON.")
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._limit:
-            await self._note_too_large()
+            await self._note_too_large(await _beginning(request.stream()))
         chunks: list[bytes] = []
         size = 0
         try:
@@ -109,7 +115,7 @@ class AlertmanagerWebhook:
                 size += len(chunk)
                 self._reading += len(chunk)
                 if size > self._limit:
-                    await self._note_too_large()
+                    await self._note_too_large([*chunks, chunk])
                 if self._reading > _MOST_BYTES_BEING_READ:
                     raise _Refused(503, "Too many large webhooks at once; come again.")
                 chunks.append(chunk)
@@ -117,9 +123,9 @@ class AlertmanagerWebhook:
             self._reading -= size
         return b"".join(chunks)
 
-    async def _note_too_large(self) -> None:
+    async def _note_too_large(self, chunks: Sequence[bytes]) -> None:
         """What cannot be read is a group that was left out as a whole: Alertmanager's API is asked for it instead."""
-        await self._stored(TakenIn((), Truncation("", "", 0, self._clock())), 0)
+        await self._stored(TakenIn((), Truncation("", _receiver_in(chunks), 0, self._clock())), 0)
         raise _Refused(
             413,
             f"The webhook is larger than {self._limit} bytes. Set max_alerts in Alertmanager's webhook_configs, or"
@@ -165,6 +171,31 @@ class AlertmanagerWebhook:
             return
         self._logged[key] = now
         _log.warning(event, status=status, why=why)
+
+
+async def _beginning(body: AsyncIterator[bytes]) -> list[bytes]:
+    """Nothing of a sender that waits for the answer first."""
+    chunks: list[bytes] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_BEGINNING_SECONDS):
+            async for chunk in body:
+                chunks.append(chunk)
+                if sum(map(len, chunks)) >= _BEGINNING_BYTES:
+                    break
+    return chunks
+
+
+def _receiver_in(chunks: Sequence[bytes]) -> str:
+    """Whom the webhook is for, by its beginning; "" if that does not tell."""
+    beginning = b""
+    for chunk in chunks:
+        if len(beginning) < _BEGINNING_BYTES:
+            beginning += chunk[:_BEGINNING_BYTES]
+    found = _RECEIVER.match(beginning)
+    try:
+        return _no_nul(TypeAdapter(str).validate_json(found[1])) if found else ""
+    except ValidationError:
+        return ""
 
 
 def _alert(told: WebhookAlert, now: datetime) -> Alert:

@@ -99,7 +99,8 @@ class TruncatedGroup:
 
 @dataclass(frozen=True, slots=True)
 class Truncation:
-    """What a webhook said it left out. An empty group key: the webhook was too large to be read at all."""
+    """What a webhook said it left out. An empty group key: it was too large to be read. An empty receiver: not even
+    its beginning told for whom it was."""
 
     group_key: str
     receiver: str

@@ -2,7 +2,8 @@
 
 A webhook with `truncatedAlerts` hides alerts by position, resolved ones among them. A resolve can be lost for good
 (Alertmanager forgets after a crash). So an alert that was not told for long, or whose group was truncated, is looked
-for in Alertmanager and in Prometheus; it counts as resolved only when both answered and lacked it, twice.
+for in Alertmanager and in Prometheus; it counts as resolved only when both answered and lacked it, twice. What a
+truncated webhook hid is taken in as the webhook would have told it: nothing silenced, nothing of other receivers.
 """
 
 import logging
@@ -11,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from bot.incidents.alert import Alert, AlertStatus, LastTold
+from bot.incidents.alert import Alert, AlertStatus, LastTold, TruncatedGroup
 from bot.incidents.incident import Store, Timing
 from bot.ports import FiringAlert, SourceError
 
@@ -77,7 +78,8 @@ class Reconcile:
         except SourceError as error:
             log.warning("alerts in doubt stay as they were", extra={"doubtful": len(doubtful), "why": str(error)})
             return False
-        found = [a for f, a in told.items() if groups or f in doubtful]
+        # One that is known goes on firing while it is silenced: a silence ends no trouble.
+        found = [a for f, a in told.items() if f in doubtful or _was_hidden(a, groups)]
         if restarted is not None:
             log.info("what is absent counts later: %s restarted lately and may list too few", restarted)
             gone: list[Alert] = []
@@ -121,6 +123,12 @@ class Reconcile:
         for one in computed:
             by_name.setdefault(one.labels.get("alertname"), []).append(one)
         return [a for a in alerts if not _is_computed(a, by_name.get(a.labels.get("alertname"), ()))]
+
+
+def _was_hidden(alert: FiringAlert, groups: Sequence[TruncatedGroup]) -> bool:
+    """May one of these groups' webhooks have left it out? Without a receiver, any may: rather a card too many."""
+    told = alert.state != "suppressed"
+    return told and any(not group.receiver or group.receiver in alert.receivers for group in groups)
 
 
 def _is_computed(alert: Alert, computed: Sequence[FiringAlert]) -> bool:

@@ -24,11 +24,17 @@ class _Status:
 
 
 @dataclass(frozen=True, slots=True)
+class _Receiver:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Alert:
     labels: dict[str, str]
     startsAt: str
     fingerprint: str
     status: _Status
+    receivers: list[_Receiver]
     annotations: dict[str, str] = field(default_factory=dict)
     generatorURL: str = ""
 
@@ -67,14 +73,12 @@ class Alertmanager:
             self._http = JsonHttp("Alertmanager", url, _SETTING, timeout_seconds, session(threads), headers)
 
     def active(self, *, matchers: Sequence[str] = ()) -> tuple[FiringAlert, ...]:
-        """`matchers` in its own syntax: `alertname="QueueLong"`. `starts_at` here has milliseconds, whatever the
-        webhook's had: compare times, not texts."""
+        """All that it holds, silenced ones and those of other receivers, too: each says so. `matchers` in its own
+        syntax: `alertname="QueueLong"`. `starts_at` here has milliseconds, whatever the webhook's had: compare times,
+        not texts."""
         path, filters = "/api/v2/alerts", [("filter", matcher) for matcher in matchers]
         alerts = self._ask(list[_Alert], "GET", path, query=filters)
-        return tuple(
-            FiringAlert(a.labels, a.annotations, a.startsAt, a.fingerprint, a.status.state, a.generatorURL)
-            for a in alerts
-        )
+        return tuple(_told(alert) for alert in alerts)
 
     def started_at(self) -> datetime:
         """When this process started. It keeps no alerts on disk: right after, it lists only what Prometheus has sent
@@ -118,6 +122,11 @@ class Alertmanager:
             http.parsed(path, reply)  # raises if it is no JSON at all
             hint = f"Does {_SETTING} point at an Alertmanager (API v2)?"
             raise http.error(f"{path} answered in a form this bot does not know: {error}", hint) from error
+
+
+def _told(a: _Alert) -> FiringAlert:
+    receivers = tuple(receiver.name for receiver in a.receivers)
+    return FiringAlert(a.labels, a.annotations, a.startsAt, a.fingerprint, a.status.state, a.generatorURL, receivers)
 
 
 def _same_time(one: datetime, other: datetime) -> bool:

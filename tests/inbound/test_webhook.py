@@ -52,6 +52,10 @@ class Bot:
         with self.store.read() as tx:
             return [(g.group_key, g.truncated) for g in tx.truncated_groups()]
 
+    def truncated_for(self):
+        with self.store.read() as tx:
+            return [g.receiver for g in tx.truncated_groups()]
+
 
 @contextmanager
 def running(store: SqlStore, token: str | None = "right", waiting_limit: int = 2000) -> Iterator[Bot]:
@@ -260,6 +264,27 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read_and_asked_for_elsewh
         )
         assert raw.recv(1000).startswith(b"HTTP/1.1 413")
     assert bot.truncated() == [("", 0)]
+
+
+TOO_LARGE = webhook(alert(annotations={"summary": "x" * LIMIT}))
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("body", "receiver"),
+    [
+        (TOO_LARGE, "default"),
+        (TOO_LARGE.replace(b'"default"', rb'"a \"b\" \u003c\u00e9\u0000"', 1), 'a "b" <é�'),
+        (TOO_LARGE.replace(b'"default"', rb'"\ud800"', 1), ""),
+        (TOO_LARGE.replace(b'"receiver"', b'"other"', 1), ""),
+        (b"x" * (LIMIT + 1), ""),
+    ],
+    ids=["alertmanager's", "escapes", "no text", "another order", "no JSON"],
+)
+def test_for_whom_a_webhook_was_is_known_even_if_it_is_too_large(sqlite_bot, body, receiver, chunked):
+    given = iter([body[:10], body[10:]]) if chunked else body
+    assert sqlite_bot.post(given, chunked=chunked)[0] == 413
+    assert sqlite_bot.truncated_for() == [receiver]
 
 
 def test_a_hundred_megabytes_are_refused_without_being_kept(sqlite_bot):

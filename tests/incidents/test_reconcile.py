@@ -18,6 +18,7 @@ class World:
 
     def __init__(self):
         self.told, self.computed, self.down = [], [], None
+        self.silenced, self.receivers = [], ("bot",)
         self.since = at(-9999)
 
     def started_at(self):
@@ -26,7 +27,11 @@ class World:
     def active(self, *, matchers=()):
         if self.down == "alertmanager":
             raise NOT_ANSWERING
-        return tuple(FiringAlert(a.labels, {}, a.starts_at, a.fingerprint, "active") for a in self.told)
+        return tuple(
+            FiringAlert(a.labels, {}, a.starts_at, a.fingerprint, state, receivers=self.receivers)
+            for state, alerts in (("active", self.told), ("suppressed", self.silenced))
+            for a in alerts
+        )
 
     def alerts(self):
         if self.down == "prometheus":
@@ -133,6 +138,54 @@ def test_what_a_truncated_webhook_hid_is_fetched_right_after_a_restart_too(recon
         assert [(d.alert.name, d.alert.status.value) for d in tx.deliveries(10)] == [("VllmQueue", "firing")]
         assert tx.truncated_groups()  # a resolve may hide there as well: it is asked for once absence says something
     for seconds in (130, 140, 150):
+HIDDEN = alert("VllmQueue", service="chat-70b")
+
+
+def fetched(reconcile, store, receiver="bot", group_key="{}:{}"):
+    store.take_in_webhooks([TakenIn((), Truncation(group_key, receiver, 1, at(5)))])
+    reconcile.step(at(10))
+    with store.read() as tx:
+        return [d.alert.name for d in tx.deliveries(10)]
+
+
+def test_what_other_receivers_get_is_not_taken_in(reconcile, store, world):
+    world.told, world.receivers = [OLD, HIDDEN], ("pager", "bot-staging")
+    assert fetched(reconcile, store) == []
+    world.receivers = ("pager", "bot")
+    assert fetched(reconcile, store, "another") == []
+
+
+def test_what_is_silenced_is_not_taken_in(reconcile, store, world):
+    world.told, world.silenced = [OLD], [HIDDEN]
+    assert fetched(reconcile, store) == []
+    with store.read() as tx:
+        assert not tx.truncated_groups()
+
+
+def test_an_alert_that_is_known_goes_on_firing_while_it_is_silenced(reconcile, store, world):
+    world.silenced = [OLD]
+    for seconds in range(600, 700, 10):
+        reconcile.step(at(seconds))
+    assert states(store) == []
+
+
+def test_an_alert_that_went_to_another_receiver_goes_on_firing(reconcile, store, world):
+    world.told, world.receivers = [OLD], ("pager",)
+    for seconds in range(600, 700, 10):
+        reconcile.step(at(seconds))
+    assert states(store) == []
+
+
+def test_of_a_webhook_too_large_to_be_read_its_receivers_alerts_are_fetched(reconcile, store, world):
+    world.told = [OLD, HIDDEN]
+    assert fetched(reconcile, store, group_key="") == ["VllmQueue"]
+
+
+def test_where_even_the_receiver_is_not_known_all_that_is_not_silenced_is_fetched(reconcile, store, world):
+    world.told, world.silenced, world.receivers = [OLD, HIDDEN], [alert("Silenced")], ("pager",)
+    assert fetched(reconcile, store, "", group_key="") == ["VllmQueue"]
+
+
         reconcile.step(at(seconds))
     with store.read() as tx:
         assert [d.alert.status.value for d in tx.deliveries(10)] == ["firing", "resolved"]

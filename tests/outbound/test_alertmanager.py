@@ -2,11 +2,17 @@ import queue
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
+from bot.incidents.alert import TakenIn, Truncation
+from bot.incidents.alert import Webhook as WebhookPost
+from bot.incidents.incident import Timing
+from bot.incidents.reconcile import Reconcile
 from bot.outbound.alertmanager import Alertmanager
+from bot.outbound.store import SqlStore
 from bot.ports import Alerts, FiringAlert, SourceError
 from sandbox import alertmanager as sandbox
 from tests.fakes import FakeAlerts
@@ -32,7 +38,8 @@ class FakeWorld:
     alerts: FakeAlerts = field(default_factory=FakeAlerts)
 
     def fire(self, labels: dict[str, str]) -> None:
-        alert = FiringAlert(labels, {"summary": "138 wait"}, "2026-11-24T02:07:00.000Z", "f1", "active", "http://g")
+        at, text = "2026-11-24T02:07:00.000Z", {"summary": "138 wait"}
+        alert = FiringAlert(labels, text, at, "f1", "active", "http://g", ("webhook-0",))
         self.alerts.firing = (*self.alerts.firing, alert)
 
     def silenced(self) -> list[tuple[dict[str, str], str, str]]:
@@ -56,6 +63,16 @@ class RealWorld:
         ]
 
 
+class NothingComputed:
+    """A Prometheus without alerts."""
+
+    def alerts(self) -> tuple[FiringAlert, ...]:
+        return ()
+
+    def started_at(self) -> None:
+        return None
+
+
 @pytest.fixture
 def real(alertmanager: sandbox.Alertmanager) -> RealWorld:
     return RealWorld(alertmanager)
@@ -77,6 +94,7 @@ def test_a_firing_alert_is_told_with_all_it_carries(world: World):
     assert alert.state == "active"
     assert alert.fingerprint
     assert alert.generator_url == "http://g"
+    assert alert.receivers == ("webhook-0",)
     assert datetime.fromisoformat(alert.starts_at).tzinfo is not None
 
 
@@ -151,6 +169,44 @@ def test_it_is_the_same_alert_as_in_the_webhook(real: RealWorld, webhook_listene
     assert alert.fingerprint == posted["fingerprint"]
     assert datetime.fromisoformat(alert.starts_at) == datetime.fromisoformat(posted["startsAt"])
     assert (posted["startsAt"], alert.starts_at) == ("2026-11-24T02:07:00.1Z", "2026-11-24T02:07:00.100Z")
+
+
+def test_each_alert_says_to_whom_it_is_routed_as_the_webhook_does(real: RealWorld, webhook_listener: WebhookListener):
+    url = webhook_listener.url
+    everything, critical = sandbox.Webhook(url), sandbox.Webhook(url, matchers=['severity="critical"'])
+    real.part.reload(sandbox.configuration([critical, everything], sandbox.Grouping()))
+    real.fire(QUEUE)
+    real.fire(CACHE)
+    routed = {alert.labels["alertname"]: set(alert.receivers) for alert in real.alerts.active()}
+    assert routed == {"QueueLong": {"webhook-0", "webhook-1"}, "CacheFull": {"webhook-1"}}
+    posts = [webhook_listener.next() for _ in range(3)]
+    assert {(p["alerts"][0]["labels"]["alertname"], p["receiver"]) for p in posts} == {
+        (name, receiver) for name, receivers in routed.items() for receiver in receivers
+    }
+
+
+def test_what_a_truncated_webhook_hid_is_found_by_its_receiver_and_nothing_else(
+    real: RealWorld, webhook_listener: WebhookListener, tmp_path: Path
+):
+    """The bot's own reconciliation against the real API: one alert hidden, one silenced, one of somebody else."""
+    mine = sandbox.Webhook(webhook_listener.url, max_alerts=1, matchers=['team="ml"'])
+    others = sandbox.Webhook(webhook_listener.url, matchers=['team="db"'])
+    real.part.reload(sandbox.configuration([others, mine], sandbox.Grouping(by=("team",))))
+    real.alerts.silence({"alertname": "Silenced"}, until=UNTIL, by="alice", comment="x")
+    real.part.post_alerts(
+        *({"labels": {"alertname": name, "team": "ml"}} for name in ("First", "Second", "Silenced")),
+        {"labels": {"alertname": "Foreign", "team": "db"}},
+    )
+    posts = [webhook_listener.next(), webhook_listener.next()]
+    (hook,) = [WebhookPost.model_validate(p) for p in posts if p["receiver"] == "webhook-1"]
+    assert hook.truncatedAlerts == 1
+    store = SqlStore.open(f"sqlite:///{tmp_path}/oncall.sqlite")
+    now = datetime.now(UTC)
+    store.take_in_webhooks([TakenIn((), Truncation(hook.groupKey, hook.receiver, hook.truncatedAlerts, now))])
+    Reconcile(store, real.alerts, NothingComputed(), Timing(), interval_seconds=1).step(now)
+    with store.read() as tx:
+        assert sorted(d.alert.name for d in tx.deliveries(10)) == ["First", "Second"]
+    store.close()
 
 
 def test_a_matcher_that_is_none_is_refused_with_its_words(real: RealWorld):
