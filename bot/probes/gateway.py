@@ -13,7 +13,10 @@ from bot.ports import Sources
 from bot.probes.asking import Later, number, whole
 from bot.vllm import series
 
+# Which of the failures are clients' own the endpoint picker tells of what it refuses itself, not of replicas' answers.
+_NOT_REFUSED = 'error_code!="BadRequest"'
 _EPP = ("llm_d_epp_request", "inference_objective_request", "inference_model_request")
+_ROUTER, _PICKER, _ISTIO = "production-stack router", "llm-d endpoint picker", "Istio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,8 @@ class Gateway:
     name: str | None = None
     arriving_per_second: float | None = None
     error_ratio: float | None = None
+    failed_per_second: float | None = None
+    knows_codes: bool = False  # its failures are 5xx; others count whatever went wrong, clients' faults among it
 
 
 def gateway_of(sources: Sources, service: Service, selector: str) -> Gateway:
@@ -32,20 +37,21 @@ def gateway_of(sources: Sources, service: Service, selector: str) -> Gateway:
     if models:
         router = f"model=~{models}"
         all_, failed = f"vllm:num_incoming_requests_total{{{router}}}", f"vllm:request_errors_total{{{router}}}"
-        asked.append(("production-stack router", all_, failed))
+        asked.append((_ROUTER, all_, failed))
         epp = f"model_name=~{models}"
-        asked += [("llm-d endpoint picker", f"{n}_total{{{epp}}}", f"{n}_error_total{{{epp}}}") for n in _EPP]
+        asked += [(_PICKER, f"{n}_total{{{epp}}}", f"{n}_error_total{{{epp},{_NOT_REFUSED}}}") for n in _EPP]
     for ref in service.workloads:
         where = f'destination_workload_namespace="{ref.namespace}",destination_workload="{ref.name}"'
         own = f'reporter="destination",{where}'
         failed = f'istio_requests_total{{{own},response_code=~"5.."}}'
-        asked.append(("Istio", f"istio_requests_total{{{own}}}", failed))
+        asked.append((_ISTIO, f"istio_requests_total{{{own}}}", failed))
     rates = [(name, Later(_rate(sources, all_)), Later(_rate(sources, failed))) for name, all_, failed in asked]
     for name, all_asked, failed_asked in rates:
         if (arriving := all_asked.get()) is not None:
             # A series of failures is there from the first failure on.
-            ratio = (failed_asked.get() or 0.0) / arriving if arriving > 0 else None
-            return Gateway(name, arriving, ratio)
+            failures = failed_asked.get() or 0.0
+            ratio = failures / arriving if arriving > 0 else None
+            return Gateway(name, arriving, ratio, failures, knows_codes=name == _ISTIO)
     return Gateway()
 
 

@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict
 
 from bot.ports import Sources
 from bot.probes.asking import Later, number
-from bot.probes.gateway import gateway_of
+from bot.probes.gateway import Gateway, gateway_of
 from bot.probes.served import reporting, selector_of, service_of, why_silent
 from bot.vllm import series
+
+_NOTABLE = 0.25  # of the failures
 
 
 class Params(BaseModel):
@@ -29,6 +31,8 @@ class Reading:
 
     error_ratio: float | None = None
     counted_by: str | None = None  # "llm-d endpoint picker" …, "replicas' HTTP"
+    counted_as: str | None = None  # "5xx", or "failures of any kind" where the gateway's counter knows no codes
+    servers_fault: bool | None = None  # True: clients' own faults are no notable part of error_ratio
     requests_per_second: float | None = None
     gateway_error_ratio: float | None = None
     http_5xx_ratio: float | None = None
@@ -50,6 +54,8 @@ def observe(params: Params, sources: Sources) -> Reading:
     server, client = _share(counts.server.get(), served), _share(counts.client.get(), served)
     finished = counts.finished.get()
     by_gateway = gateway.error_ratio is not None
+    codes_known = not by_gateway or gateway.knows_codes
+    ratio = gateway.error_ratio if by_gateway else server
     missing = None
     if replicas == 0:
         missing = why_silent(sources.metrics, selector)
@@ -57,8 +63,10 @@ def observe(params: Params, sources: Sources) -> Reading:
         missing = f"no requests within {sources.window}, and no gateway's metrics"
     restarts, rejected = counts.restarts.get(), counts.rejected.get()
     return Reading(
-        error_ratio=gateway.error_ratio if by_gateway else server,
+        error_ratio=ratio,
         counted_by=gateway.name if by_gateway else "replicas' HTTP" if server is not None else None,
+        counted_as=None if ratio is None else "5xx" if codes_known else "failures of any kind",
+        servers_fault=None if ratio is None else codes_known or _few(counts.client.get(), gateway) or None,
         requests_per_second=gateway.arriving_per_second if gateway.name is not None else served,
         gateway_error_ratio=gateway.error_ratio,
         http_5xx_ratio=server,
@@ -92,6 +100,11 @@ class _Counts:
 
 def _asking(sources: Sources, query: str) -> Callable[[], float | None]:
     return lambda: number(sources.metrics, query)
+
+
+def _few(refused: float | None, gateway: Gateway) -> bool:
+    """Do replicas answer far fewer requests with 4xx than fail at the gateway? Else those may be these."""
+    return (refused or 0.0) <= _NOTABLE * (gateway.failed_per_second or 0.0)
 
 
 def _share(part: float | None, whole: float | None) -> float | None:

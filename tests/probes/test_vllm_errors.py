@@ -44,6 +44,31 @@ def test_the_gateway_goes_before_the_replicas_own_count():
     assert (found.gateway_error_ratio, found.http_5xx_ratio) == (found.error_ratio, 0.0)
 
 
+ROUTER = {
+    "group by (model_name)": Answer((Sample({"model_name": "chat"}, 1, NOW),)),
+    "vllm:num_incoming_requests_total": 20.0,
+    "vllm:request_errors_total": 2.0,
+}
+
+
+def test_a_gateway_that_knows_no_codes_is_not_said_to_count_5xx():
+    found = ask(all=20.0, **ROUTER)
+    assert (found.error_ratio, found.counted_by) == (0.1, "production-stack router")
+    assert (found.counted_as, found.servers_fault) == ("failures of any kind", True)
+    assert ask(all=20.0, istio_requests_total=12.0, **{'response_code=~"5.."}': 3.0}).counted_as == "5xx"
+
+
+def test_where_replicas_refuse_as_many_as_fail_at_the_gateway_it_may_be_the_clients_fault():
+    assert ask(all=20.0, client=2.0, **ROUTER).servers_fault is None
+    assert ask(all=20.0, client=0.1, **ROUTER).servers_fault is True
+
+
+def test_by_the_replicas_own_count_it_is_the_servers_fault():
+    found = ask(all=10.0, server=0.5, client=2.0)
+    assert (found.counted_as, found.servers_fault) == ("5xx", True)
+    assert ask().servers_fault is None
+
+
 def test_what_engines_could_not_finish_is_told():
     assert ask(all=10.0, finished=8.0, failed=2.0).finished_error_ratio == 0.25
 
