@@ -246,8 +246,8 @@ def _owner_line(view: View, round: Round | None) -> Iterator[str]:
         yield (
             alerts if firing == len(view.alerts) else f"{firing} of {alerts} firing" if firing else f"{alerts} resolved"
         )
-    if incident.target.service and incident.target.also:
-        yield f"also hits {_services(view)}"
+    if incident.target.also and incident.title != STORM_TITLE:
+        yield f"{'also hits' if incident.target.service else 'hits'} {_services(view)}"
     if round is not None and round.started_at is not None and round.ended_at is not None:
         yield f"{plain(round.runbook)}, round {round.number}, {duration(round.ended_at - round.started_at)}"
     yield incident.id

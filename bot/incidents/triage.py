@@ -293,15 +293,15 @@ class _Desk:
         began = min(filter(None, (incident.began_at, started(alert))))
         runbook = incident.runbook
         named = runbook_for(alert.labels, self._runbooks)
-        if incident.title != STORM_TITLE and named is not None and (runbook is None or worse):
-            runbook = named
+        storm = incident.title == STORM_TITLE
+        leads = not storm and named not in (None, incident.runbook) and (incident.runbook is None or worse)
         joined = replace(
             incident,
             severity=alert.severity if worse else incident.severity,
             alert_names=_with(incident.alert_names, alert.name),
             began_at=began,
-            runbook=runbook,
-            target=_better(incident.target, target) if incident.title != STORM_TITLE else incident.target,
+            runbook=named if leads else incident.runbook,
+            target=incident.target if storm else _merged(incident.target, target, leads=leads),
         )
         if new_kind and incident.alert_names:
             self._audit("incident.joined", joined, alert=alert.name, fingerprint=alert.fingerprint)
@@ -353,11 +353,28 @@ def started(alert: Alert) -> datetime | None:
         return None
 
 
-def _better(old: Target, new: Target) -> Target:
-    """What was not known before may be now; what was known stays."""
-    if old.service is not None or new.service is None:
+def _merged(old: Target, new: Target, *, leads: bool) -> Target:
+    """What was known stays, what was not known may be now, and no service is lost.
+
+    leads: from now on it is the new alert's runbook that is asked, so it is asked about what this alert names. Else a
+    node's incident over several services stays that, whichever of them has trouble of its own, too.
+    """
+    if new.service is None and new.node is None:
         return old
-    return new
+    was_vague = old.service is None and not old.also and (new.service is not None or old.node is None)
+    base = _about(new, old) if leads or was_vague else old
+    services = (old.service, *old.also, new.service, *new.also)
+    also = dict.fromkeys(name for name in services if name is not None and name != base.service)
+    return replace(base, also=tuple(also))
+
+
+def _about(new: Target, old: Target) -> Target:
+    """What `new` names; where it leaves the service, the node or the pod open, the old one's."""
+    node = new.node or old.node
+    pod_there = old.pod if node == old.node else None
+    if new.service is None and old.service is not None:
+        return replace(old, node=node, pod=pod_there)
+    return replace(new, node=node, pod=new.pod or (pod_there if new.service == old.service else None))
 
 
 def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:

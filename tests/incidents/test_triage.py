@@ -7,7 +7,7 @@ from bot.incidents.alert import AlertStatus
 from bot.incidents.incident import STORM_TITLE, IncidentState, RoundReason, Timing
 from bot.incidents.triage import Triage, runbook_for
 from bot.runbook.schema import Runbook, Severity
-from tests.fakes import FakeCluster
+from tests.fakes import NOT_ANSWERING, FakeCluster
 from tests.incidents.conftest import alert, at, make_fleet, resolved
 
 RULE = {"id": "r", "when": ["a.b > 1"], "severity": "warning", "title": "t", "finding": "f"}
@@ -29,10 +29,10 @@ class Desk:
     """The triage with a store behind it: tell it alerts, look at incidents."""
 
     def __init__(self, store, *services):
-        self.store = store
+        self.store, self.cluster = store, FakeCluster()
         pool = ThreadPoolExecutor(4)
-        fleet = make_fleet(*(services or ("chat-70b", "code-8b")))
-        self.triage = Triage(store, FakeCluster(), fleet, RUNBOOKS, TIMING, pool)
+        self.fleet = make_fleet(*(services or ("chat-70b", "code-8b")))
+        self.triage = Triage(store, self.cluster, self.fleet, RUNBOOKS, TIMING, pool)
 
     def tell(self, *alerts, seconds=0.0):
         with self.store.write() as tx:
@@ -243,6 +243,75 @@ def test_a_second_alert_of_a_service_in_the_storm_joins_the_storm(store):
     desk = Desk(store, *names)
     before = desk.tell(*(alert(service=name) for name in names))
     assert len(desk.tell(alert("VllmQueue", service="svc-5"), seconds=3)) == len(before)
+
+
+@pytest.fixture
+def shared(desk):
+    """Both services run on gpu-07; chat-70b on gpu-08, too."""
+    for node in ("gpu-07", "gpu-08"):
+        desk.cluster.add_node(node)
+    chat = desk.cluster.add_workload(name="chat-70b", replicas=1, node="gpu-07")
+    desk.cluster.add_workload(name="code-8b", replicas=1, node="gpu-07")
+    desk.cluster.add_pod(chat, node="gpu-08")
+    return desk
+
+
+def of_pod(shared, name, alertname="VllmHighTTFT", node="gpu-07", **more):
+    pod = next(p for p in shared.cluster.pods if p.labels["app"] == name and p.node == node)
+    return alert(alertname, namespace="llm", pod=pod.name, **more)
+
+
+NODE = alert("GpuXid", node="gpu-07")
+
+
+def test_a_nodes_alert_over_several_services_names_them_all_in_one_incident(shared):
+    (incident,) = shared.tell(NODE)
+    assert (incident.target.node, incident.target.service) == ("gpu-07", None)
+    assert incident.target.also == ("chat-70b", "code-8b")
+
+
+def test_a_nodes_alert_that_joins_a_services_incident_brings_its_other_services(shared):
+    (incident,) = shared.tell(of_pod(shared, "chat-70b"), NODE)
+    assert (incident.target.service, incident.target.node, incident.target.also) == ("chat-70b", "gpu-07", ("code-8b",))
+    assert len(shared.tell(of_pod(shared, "code-8b"), seconds=5)) == 1
+
+
+def test_a_services_alert_that_joins_a_nodes_incident_takes_neither_node_nor_services_from_it(shared):
+    (incident,) = shared.tell(NODE, of_pod(shared, "code-8b"), alert(service="chat-70b"))
+    assert (incident.target.node, incident.target.service) == ("gpu-07", None)
+    assert incident.target.also == ("chat-70b", "code-8b")
+    assert incident.runbook == "gpu"
+
+
+def test_an_alert_whose_runbook_takes_over_has_it_asked_about_its_own_service(shared):
+    (incident,) = shared.tell(alert("NodeFlaps", node="gpu-07", severity="warning"), alert(service="code-8b"))
+    assert incident.runbook == "high_latency"
+    assert (incident.target.service, incident.target.workload.name) == ("code-8b", "code-8b")
+    assert (incident.target.node, incident.target.also) == ("gpu-07", ("chat-70b",))
+
+
+def test_a_nodes_alert_whose_runbook_takes_over_has_it_asked_about_its_own_node(shared):
+    slow = of_pod(shared, "chat-70b", node="gpu-08", severity="warning")
+    (incident,) = shared.tell(slow, alert("GpuXid", node="gpu-07", service="chat-70b"))
+    assert (incident.runbook, incident.target.node, incident.target.pod) == ("gpu", "gpu-07", None)
+    assert incident.target.service == "chat-70b"
+
+
+def test_a_further_pods_alert_under_the_same_runbook_leaves_the_first_in_question(shared):
+    first = of_pod(shared, "chat-70b", severity="warning")
+    (incident,) = shared.tell(first, of_pod(shared, "chat-70b", "VllmQueue", node="gpu-08"))
+    assert (incident.target.pod, incident.target.node) == (first.labels["pod"], "gpu-07")
+
+
+def test_what_was_not_known_at_first_is_learnt(shared):
+    shared.cluster.down = NOT_ANSWERING
+    (incident,) = shared.tell(NODE)
+    assert incident.target.unresolved is not None
+    shared.cluster.down = None
+    shared.tell(resolved(NODE, 5), seconds=5)
+    (incident,) = shared.tell(NODE, seconds=20)
+    assert (incident.target.node, incident.target.unresolved) == ("gpu-07", None)
+    assert incident.target.also == ("chat-70b", "code-8b")
 
 
 def test_every_move_is_in_the_audit_chain(desk, store):
