@@ -223,6 +223,10 @@ def _small_print(view: View, now: Standing) -> Iterator[str]:
     if open_cause and now.top is not None and now.top.note:
         # Its first sentence; the thread has all of it.
         yield f":bulb: {plain(_sentence(now.top.note.split('. ')[0]))}"
+    if view.incident.state is IncidentState.OPEN and any(alert.is_moment for alert in view.alerts):
+        yield (
+            ":pushpin: The GPU agent tells what happened, never that it is over: somebody has to mark this as resolved."
+        )
     late = _late(view)
     if late is not None:
         yield f":snail: Slack got this {late} after the alert."

@@ -22,7 +22,8 @@ def run(words: Sequence[str], context: Context) -> Report:
     why = " ".join(given.ordered[1:])
     with context.store.write() as tx:
         incident = incident_meant(tx, given.ordered[0] if given.ordered else None)
-        firing = [a for a in tx.alerts_of(incident.number) if a.status is AlertStatus.FIRING]
+        told = tx.alerts_of(incident.number)
+        firing = [a for a in told if a.status is AlertStatus.FIRING and not a.is_moment]
         by = f"resolved by {mention(context.user)}" + (f": {plain(why)}" if why else "")
         tx.save_incident(replace(incident, state=IncidentState.RESOLVED, resolved_at=context.now, resolution=by))
         detail = {"why": why, "still_firing": [a.name for a in firing]}

@@ -57,6 +57,11 @@ class Alert:
     received_at: datetime
 
     @property
+    def is_moment(self) -> bool:
+        """It happened (an Xid) and ended as it began: nobody lists it afterwards, and nobody tells that it is over."""
+        return self.status is AlertStatus.FIRING and self.ends_at == self.starts_at
+
+    @property
     def name(self) -> str:
         return self.labels.get("alertname", "(alert without a name)")
 

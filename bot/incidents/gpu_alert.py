@@ -56,7 +56,7 @@ def alert_of(node: str, event: GpuEvent, now: datetime) -> Alert:
         labels={name: value for name, value in labels.items() if value},
         annotations={name: text for name, text in annotations.items() if text},
         starts_at=event.at.isoformat(),
-        ends_at="",
+        ends_at=event.at.isoformat(),  # a moment
         generator_url="",
         received_at=now,
     )

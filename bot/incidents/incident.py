@@ -130,6 +130,7 @@ class AlertState:
 
     status: AlertStatus
     received_at: datetime
+    is_moment: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,8 @@ class IncidentTx(Protocol):
         ...
 
     def firing(self) -> Sequence[LastTold]:
-        """Every alert that is firing by its last telling, with `received_at` of that."""
+        """Every alert that is firing by its last telling, with `received_at` of that; but no event of a moment, which
+        is never told again, so that its silence says nothing."""
         ...
 
     def last_states(self, fingerprints: Sequence[str]) -> Sequence[Alert]:

@@ -212,6 +212,15 @@ def test_a_storm_names_its_services_and_counts_the_rest():
 def test_further_services_of_one_node_are_named():
     target = Target(service="chat-70b", node="gpu-07", also=("chat-70b", "code-7b"))
     assert "also hits chat-70b, code-7b" in words(s.with_verdict(incident=s.incident(target=target)))
+    shown = words(s.with_verdict(incident=s.incident(target=replace(target, service=None))))
+    assert "gpu-07 ·" in shown and "· hits chat-70b, code-7b ·" in shown
+
+
+def test_what_only_a_person_ends_says_so_while_it_is_open():
+    xid = s.alert("GpuXid", ends_at=s.alert().starts_at)
+    assert "somebody has to mark this as resolved" in words(s.with_verdict(alerts=(s.alert(), xid)))
+    assert "has to mark this" not in words(s.with_verdict())
+    assert "has to mark this" not in words(replace(s.resolved(), alerts=(xid,)))
 
 
 def test_a_flapping_alert_is_counted():

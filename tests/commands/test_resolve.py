@@ -24,6 +24,13 @@ def test_alerts_that_still_fire_are_named(bench):
     assert "But VLLMHighTTFT still fires" in resolve.run([], bench.context()).text
 
 
+def test_what_happened_in_a_moment_is_not_said_to_fire_on(bench):
+    bench.opened(s.incident())
+    with bench.store.write() as tx:
+        tx.join_alert(142, s.alert("GpuXid", ends_at=s.alert().starts_at))
+    assert resolve.run([], bench.context()).text == "inc-142 is resolved."
+
+
 def test_a_strange_parameter_is_refused(bench):
     bench.opened(s.incident())
     with pytest.raises(UsageError, match="did you mean why"):

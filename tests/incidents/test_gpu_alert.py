@@ -6,6 +6,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from bot.gpu_readings import EventPage, GpuEvent, Holder
+from bot.incidents.alert import AlertStatus
 from bot.incidents.gpu_alert import alert_of
 from bot.runbook.schema import Severity
 
@@ -62,6 +63,12 @@ def test_the_pod_that_holds_the_gpu_is_named_where_it_is_one():
     assert (made.labels["namespace"], made.labels["pod"]) == ("llm", "chat-7d9f-abcde")
     assert "pod" not in alert(replace(EVENT, holders=(HOLDER, replace(HOLDER, pod="other")))).labels
     assert "pod" not in alert(replace(EVENT, holders=(Holder(pod_uid="0a1b"),))).labels
+
+
+def test_it_is_a_moment_of_which_no_end_is_told():
+    assert alert(EVENT).is_moment
+    assert not replace(alert(EVENT), ends_at="0001-01-01T00:00:00Z").is_moment
+    assert not replace(alert(EVENT), status=AlertStatus.RESOLVED).is_moment
 
 
 def test_a_lost_gpu_is_an_alert_without_an_xid():

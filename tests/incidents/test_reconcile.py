@@ -108,6 +108,17 @@ def test_the_same_moment_spelt_otherwise_is_no_new_state(reconcile, store, world
     assert states(store) == []
 
 
+def test_an_event_of_a_moment_never_ends_in_silence(reconcile, store, world):
+    """The GPU agent told it, so no Alertmanager can list it; nor does a truncated webhook cast doubt on it."""
+    world.told = [OLD]
+    xid = replace(alert("GpuXid", node="gpu-07"), ends_at=OLD.starts_at)
+    store.take_in_webhooks([TakenIn((xid,), moments=True), TakenIn((), Truncation("{}:{}", "bot", 1, at(5)))])
+    for seconds in range(10, 3600, 10):
+        reconcile.step(at(seconds))
+    with store.read() as tx:
+        assert [(d.alert.name, d.alert.status.value) for d in tx.deliveries(10)] == [("GpuXid", "firing")]
+
+
 def test_lacked_once_and_told_again_starts_over(reconcile, store, world):
     reconcile.step(at(600))
     world.told = [OLD]
@@ -127,17 +138,6 @@ def test_what_a_truncated_webhook_hid_is_fetched(reconcile, store, world):
         assert not tx.truncated_groups()
 
 
-def test_what_a_truncated_webhook_hid_is_fetched_right_after_a_restart_too(reconcile, store, world):
-    hidden = alert("VllmQueue", service="chat-70b")
-    world.since = at(0)
-    world.told = [hidden]  # OLD has not been told again yet
-    store.take_in_webhooks([TakenIn((), Truncation("{}:{}", "bot", 1, at(5)))])
-    for seconds in (10, 20, 30):
-        reconcile.step(at(seconds))
-    with store.read() as tx:
-        assert [(d.alert.name, d.alert.status.value) for d in tx.deliveries(10)] == [("VllmQueue", "firing")]
-        assert tx.truncated_groups()  # a resolve may hide there as well: it is asked for once absence says something
-    for seconds in (130, 140, 150):
 HIDDEN = alert("VllmQueue", service="chat-70b")
 
 
@@ -186,6 +186,17 @@ def test_where_even_the_receiver_is_not_known_all_that_is_not_silenced_is_fetche
     assert fetched(reconcile, store, "", group_key="") == ["VllmQueue"]
 
 
+def test_what_a_truncated_webhook_hid_is_fetched_right_after_a_restart_too(reconcile, store, world):
+    hidden = alert("VllmQueue", service="chat-70b")
+    world.since = at(0)
+    world.told = [hidden]  # OLD has not been told again yet
+    store.take_in_webhooks([TakenIn((), Truncation("{}:{}", "bot", 1, at(5)))])
+    for seconds in (10, 20, 30):
+        reconcile.step(at(seconds))
+    with store.read() as tx:
+        assert [(d.alert.name, d.alert.status.value) for d in tx.deliveries(10)] == [("VllmQueue", "firing")]
+        assert tx.truncated_groups()  # a resolve may hide there as well: it is asked for once absence says something
+    for seconds in (130, 140, 150):
         reconcile.step(at(seconds))
     with store.read() as tx:
         assert [d.alert.status.value for d in tx.deliveries(10)] == ["firing", "resolved"]

@@ -70,7 +70,8 @@ class DeliveryRows(Rows):
         t = tables.alert
         # The word stands in the query's text, so that the planner sees that the partial index serves it.
         firing = sa.literal_column("status") == sa.literal_column("'firing'")
-        return self._all(LastTold, sa.select(t.c.fingerprint, t.c.starts_at, t.c.received_at).where(firing))
+        lasts = t.c.ends_at != t.c.starts_at
+        return self._all(LastTold, sa.select(t.c.fingerprint, t.c.starts_at, t.c.received_at).where(firing, lasts))
 
     def last_states(self, fingerprints: Sequence[str]) -> Sequence[Alert]:
         t = tables.alert

@@ -62,7 +62,9 @@ class IncidentRows(Rows):
 
     def alert_states(self, incident: int) -> Sequence[AlertState]:
         t = tables.incident_alert
-        return self._all(AlertState, sa.select(t.c.status, t.c.received_at).where(t.c.incident == incident))
+        moment = (t.c.status == AlertStatus.FIRING) & (t.c.ends_at == t.c.starts_at)
+        states = sa.select(t.c.status, t.c.received_at, moment.label("is_moment"))
+        return self._all(AlertState, states.where(t.c.incident == incident))
 
     def alert_tally(self, incident: int) -> AlertTally:
         tally = sa.select(*_TALLY).where(tables.incident_alert.c.incident == incident)

@@ -128,6 +128,13 @@ def test_an_event_of_a_moment_that_is_known_is_no_news_whatever_became_of_it(sto
     assert [a.status for a in waiting(store)] == [FIRING, RESOLVED]
 
 
+def test_an_event_of_a_moment_is_not_among_those_whose_silence_says_something(store):
+    moment = replace(an_alert("moment"), ends_at=an_alert().starts_at)
+    store.take_in_webhooks([TakenIn((moment,), moments=True), TakenIn((an_alert("state"),))])
+    with store.read() as tx:
+        assert [a.fingerprint for a in tx.firing()] == ["state"]
+
+
 def test_a_state_beside_it_that_fires_again_is_news(store):
     take_in(store, an_alert("state", status=RESOLVED), an_alert("moment", status=RESOLVED))
     told = [TakenIn((an_alert("moment"),), moments=True), TakenIn((an_alert("state"),))]

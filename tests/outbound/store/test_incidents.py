@@ -87,6 +87,21 @@ def test_an_incidents_alerts_are_counted(store):
         }
 
 
+def test_a_moment_is_known_as_such_and_what_resolved_as_it_began_is_none(store):
+    save(store, an_incident())
+    begun = an_alert().starts_at
+    with store.write() as tx:
+        tx.join_alert(1, replace(an_alert("moment"), ends_at=begun))
+        tx.join_alert(1, replace(an_alert("resolved", AlertStatus.RESOLVED), ends_at=begun))
+        tx.join_alert(1, an_alert("state"))
+    with store.read() as tx:
+        assert sorted((s.status.value, s.is_moment) for s in tx.alert_states(1)) == [
+            ("firing", False),
+            ("firing", True),
+            ("resolved", False),
+        ]
+
+
 def test_a_fingerprint_leads_to_the_latest_incident_it_joined(store):
     save(store, an_incident(1), an_incident(2))
     with store.write() as tx:
