@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from bot.actions.contract import Aim
 from bot.announce.announcer import Backlog
 from bot.commands.request import RequestTx, Store
 from bot.commands.words import UsageError, incident_number
@@ -24,8 +25,17 @@ class Diagnose(Protocol):
 
 
 class ProposeByHand(Protocol):
-    def __call__(self, incident: Incident, action: str, with_: Mapping[str, Any], user: str, now: datetime) -> Proposal:
-        """Raises ValueError with the reason, SourceError."""
+    def __call__(
+        self,
+        incident: Incident,
+        action: str,
+        with_: Mapping[str, Any],
+        user: str,
+        now: datetime,
+        aim: Aim | None = None,
+    ) -> Proposal:
+        """`aim`: what was named; without it, what the incident is about. Raises ValueError with the reason,
+        SourceError."""
         ...
 
 

@@ -49,7 +49,7 @@ def judge(before: SignalReading | None, after: SignalReading | None) -> Outcome:
 def unusable(before: SignalReading | None) -> str:
     """Why nothing could be compared with this reading from before, whatever comes after; "" if it can."""
     if before is None:
-        return "no signal of this incident is known (its runbook names none)"
+        return "no signal of what was changed is known (the incident's runbook names none, or one of another service)"
     if why := _unread(before, "before the change"):
         return why
     if _within(before):

@@ -37,8 +37,8 @@ class Outside:
         now = self._world.clock()
         proposal, incident = self._rows(proposal_id)
         seen = look_again(proposal, self._world, now)
-        signal = self._signal(incident, now)
-        if unusable(signal) and (last := self._last_signal(incident)) is not None:
+        signal = self._signal(proposal, incident, now)
+        if unusable(signal) and (last := self._last_signal(proposal, incident)) is not None:
             signal = last
         window = signal.window_seconds if signal is not None else None
         return {
@@ -71,16 +71,16 @@ class Outside:
 
     def signal(self, proposal_id: str) -> Json:
         now = self._world.clock()
-        _, incident = self._rows(proposal_id)
-        return {"now": now.timestamp(), "signal": signal_json(self._signal(incident, now))}
+        return {"now": now.timestamp(), "signal": signal_json(self._signal(*self._rows(proposal_id), now))}
 
     def round_signal(self, proposal_id: str, number: int) -> Json:
         """Has this round ended, and which signal did it read?"""
-        _, incident = self._rows(proposal_id)
+        proposal, incident = self._rows(proposal_id)
         with self._world.store.read() as tx:
             found = next((r for r in tx.rounds_of(incident.number) if r.number == number), None)
         ended = found is None or found.ended_at is not None
-        return {"now": self.clock(), "ended": ended, "signal": signal_json(found.signal if found else None)}
+        signal = found.signal if found and _is_its_signal(proposal, incident) else None
+        return {"now": self.clock(), "ended": ended, "signal": signal_json(signal)}
 
     def prepare_roll_back(self, proposal_id: str) -> Json:
         """The way back, looked at before it is gone: `result` is "ready", "nothing", "unclear" or "failed"."""
@@ -143,13 +143,22 @@ class Outside:
             return {"now": self.clock(), "progress": UNREADABLE, "detail": str(error)}
         return {"now": self.clock(), "progress": effect.progress.value, "detail": effect.detail}
 
-    def _signal(self, incident: Incident, now: datetime) -> SignalReading | None:
+    def _signal(self, proposal: Proposal, incident: Incident, now: datetime) -> SignalReading | None:
+        if not _is_its_signal(proposal, incident):
+            return None
         return self._world.signal(incident, self._world.sources(now))
 
-    def _last_signal(self, incident: Incident) -> SignalReading | None:
+    def _last_signal(self, proposal: Proposal, incident: Incident) -> SignalReading | None:
+        if not _is_its_signal(proposal, incident):
+            return None
         with self._world.store.read() as tx:
             last = tx.last_round(incident.number)
         return last.signal if last is not None and last.as_of is None else None
+
+
+def _is_its_signal(proposal: Proposal, incident: Incident) -> bool:
+    """A change by hand may be of another service that the incident hits: the signal of its own says nothing of that."""
+    return proposal.service in (None, incident.target.service)
 
 
 def _action(proposal: Proposal) -> tuple[Action, BaseModel]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from bot.actions.contract import Aim
 from bot.commands.context import Context
 from bot.incidents.incident import Round
 from bot.outbound.store import SqlStore
@@ -24,6 +25,7 @@ class Bench:
         self.metrics = FakeMetrics({"vllm:num_requests_running": 5.0})
         self.diagnosed: list[tuple] = []
         self.proposed: list[tuple] = []
+        self.aims: list[Aim | None] = []
         self.refusal: str | None = None
         self.notes: list[Report] = []
 
@@ -57,9 +59,10 @@ class Bench:
         self.diagnosed.append((incident, round))
         return replace(s.round_of(), incident=0, reason=round.reason, as_of=round.as_of, asked_by=round.asked_by)
 
-    def _propose(self, incident, action, with_, user, now):
+    def _propose(self, incident, action, with_, user, now, aim=None):
         if self.refusal is not None:
             raise ValueError(self.refusal)
+        self.aims.append(aim)
         self.proposed.append((incident.id, action, dict(with_), user, now))
         return s.proposal(9)
 

@@ -1,7 +1,9 @@
 import pytest
 
+from bot.actions.contract import Aim
 from bot.commands import propose
 from bot.commands.words import UsageError
+from bot.incidents.incident import Target
 from bot.report import Buttons
 from tests import stories as s
 
@@ -20,6 +22,47 @@ def test_the_incident_may_be_named_or_be_the_only_one(bench):
     propose.run(["scale_workload", "inc-142", "add=1"], bench.context())
     propose.run(["scale_workload", "add=1"], bench.context())
     assert [p[0] for p in bench.proposed] == ["inc-142", "inc-142"]
+
+
+NODE = Target(node="gpu-07", also=("chat-70b", "code-7b"))
+CODE = s.FLEET.service("code-7b")
+
+
+@pytest.mark.parametrize(
+    "target", [NODE, Target(also=("code-7b",)), Target(service="chat-70b", node="gpu-07", also=("code-7b",))]
+)
+def test_of_an_incident_over_several_services_the_named_one_is_changed(bench, target: Target):
+    bench.opened(s.incident(target=target))
+    propose.run(["scale_workload", "code-7b", "add=1"], bench.context())
+    assert bench.aims == [Aim(service="code-7b", workload=CODE.workloads[0], pod=None, node=None)]
+
+
+def test_an_incident_of_the_named_service_alone_comes_before_one_that_hits_it_too(bench):
+    bench.opened(s.incident(), s.incident(143, target=NODE))
+    propose.run(["scale_workload", "chat-70b", "add=1"], bench.context())
+    assert [p[0] for p in bench.proposed] == ["inc-142"]
+    assert bench.aims == [None]
+
+
+def test_a_nodes_change_goes_by_the_nodes_name_or_by_a_service_that_it_hits(bench):
+    bench.opened(s.incident(), s.incident(143, target=NODE))
+    for word in ("gpu-07", "code-7b", "inc-143"):
+        propose.run(["cordon_node", word], bench.context())
+    assert [p[0] for p in bench.proposed] == ["inc-143"] * 3
+    assert bench.aims == [None] * 3
+
+
+def test_a_node_that_no_incident_names_may_be_meant_where_only_one_is_open(bench):
+    bench.opened(s.incident())
+    propose.run(["cordon_node", "gpu-08"], bench.context())
+    assert bench.aims == [Aim(service="chat-70b", workload=s.CHAT, pod=None, node="gpu-08")]
+    bench.opened(s.incident(143, target=NODE))
+    with pytest.raises(UsageError, match=r"about gpu-08 is open.* Or name the incident: inc-143 node=gpu-08"):
+        propose.run(["cordon_node", "gpu-08"], bench.context())
+
+
+def test_its_help_says_that_an_incident_must_be_open():
+    assert "while an incident about it is open" in propose.SUMMARY
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,16 @@ def test_where_the_signal_cannot_be_read_the_last_rounds_is_taken(stage, proposa
     assert signal_of(outside.look(proposal.id)["signal"]).low == 2.5
 
 
+def test_the_signal_of_another_service_says_nothing_of_this_ones_change(stage, proposal, outside):
+    with stage.store.write() as tx:
+        tx.save_round(stage.round(signal=stage.signal()))
+        incident = tx.incident(proposal.incident)
+        tx.save_incident(replace(incident, target=replace(incident.target, service="code-8b", also=("chat-70b",))))
+    assert outside.look(proposal.id)["signal"] is None
+    assert outside.signal(proposal.id)["signal"] is None
+    assert outside.round_signal(proposal.id, 1)["signal"] is None
+
+
 def test_acting_twice_changes_once(stage, proposal, outside):
     assert [outside.act(proposal.id)["result"] for _ in range(2)] == ["done", "done"]
     assert stage.cluster.changes == [("scale", stage.ref)]
