@@ -167,8 +167,22 @@ def _how_it_ended(view: View) -> str:
 
 
 def _fix(view: View) -> Proposal | None:
+    """The last change that helped, was in place when the trouble ended, and after which it did not come back."""
     helped = [p for p in view.proposals if p.state is ProposalState.ENDED and p.helped is Helped.YES]
-    return helped[-1] if helped else None
+    stayed = [p for p in helped if not _taken_back(p, view) and not _came_back_after(p, view)]
+    return stayed[-1] if stayed else None
+
+
+def _taken_back(proposal: Proposal, view: View) -> bool:
+    """An undo that broke off may have: then it is not known to be in place."""
+    end = view.incident.resolved_at
+    begun = [p for p in view.proposals if p.undoes == proposal.id and p.applied is not Applied.NO]
+    return any(p.started_at is not None and (end is None or p.started_at <= end) for p in begun)
+
+
+def _came_back_after(proposal: Proposal, view: View) -> bool:
+    again = view.incident.reopened_at
+    return again is not None and proposal.ended_at is not None and proposal.ended_at <= again
 
 
 # ---------------------------------------------------------------------------------------------- changes, and by hand

@@ -53,6 +53,7 @@ class Incident:
     acked_at: datetime | None = None
     flaps: int = 0  # re-firings that reopened it
     reminded: int = 0  # pushes for lack of an ack
+    reopened_at: datetime | None = None  # the last time; what was done before it did not end the trouble
 
     @property
     def id(self) -> str:

@@ -266,7 +266,14 @@ class _Desk:
         return replace(storm, target=replace(storm.target, also=_with(storm.target.also, target.service)))
 
     def _reopened(self, incident: Incident, how: Reopening, alert: Alert) -> Incident:
-        again = replace(incident, state=IncidentState.OPEN, resolved_at=None, resolution=None, flaps=incident.flaps + 1)
+        again = replace(
+            incident,
+            state=IncidentState.OPEN,
+            resolved_at=None,
+            resolution=None,
+            flaps=incident.flaps + 1,
+            reopened_at=self._now,
+        )
         if how is Reopening.SAME_EPISODE:
             again = replace(again, opened_at=self._now, acked_by=None, acked_at=None, reminded=0)
             self._call_again(again, alert)

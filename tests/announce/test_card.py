@@ -195,6 +195,33 @@ def test_a_resolve_that_no_change_of_ours_explains_claims_none():
     assert "All alerts resolved; no change of ours is known to have fixed it." in shown
 
 
+UNDO = s.proposal(3, undoes="inc-142-p2", state=ProposalState.ENDED, started_at=s.at(13), applied=Applied.YES)
+
+
+@pytest.mark.parametrize(
+    "undo",
+    [UNDO, replace(UNDO, state=ProposalState.INTERRUPTED, applied=None), replace(UNDO, state=ProposalState.RUNNING)],
+)
+def test_what_was_taken_back_or_may_have_been_is_not_what_fixed_it(undo):
+    shown = words(s.resolved(proposals=(s.HELPED, undo)))
+    assert "What fixed it" not in shown and "· resolved after 14 min" in shown
+    assert "no change of ours is known to have fixed it" in shown
+    assert "Helped: TTFT P99" in shown
+
+
+@pytest.mark.parametrize("undo", [replace(UNDO, started_at=s.at(60)), replace(UNDO, applied=Applied.NO)])
+def test_what_was_in_place_at_the_end_fixed_it_whatever_was_taken_back_later(undo):
+    assert "What fixed it: Scale chat-70b" in words(s.resolved(proposals=(s.HELPED, undo)))
+
+
+def test_what_helped_before_the_trouble_came_back_is_not_what_fixed_it():
+    view = s.resolved()
+    flapped = replace(view, incident=replace(view.incident, flaps=1, reopened_at=s.at(13)))
+    assert "What fixed it" not in words(flapped)
+    since = replace(view, incident=replace(view.incident, flaps=1, reopened_at=s.at(5)))
+    assert "What fixed it: Scale chat-70b" in words(since)
+
+
 def test_alerts_that_resolve_while_the_signal_is_bad_are_not_called_fixed():
     shown = words(s.resolved(signal=s.SLOW))
     assert "! chat-70b · alerts resolved after 14 min, but it does not look over" in shown

@@ -120,6 +120,7 @@ def test_firing_again_within_the_hold_down_reopens_the_same_incident_and_is_coun
     desk.tell(resolved(one, 5), seconds=5)
     (incident,) = desk.tell(alert(service="chat-70b", seconds=20), seconds=20)
     assert (incident.state, incident.flaps, incident.resolved_at) == (IncidentState.OPEN, 1, None)
+    assert incident.reopened_at == at(20)
 
 
 def anew(firing, seconds):

@@ -124,6 +124,7 @@ incident = sa.Table(
     _moment("acked_at", null=True),
     sa.Column("flaps", sa.Integer, nullable=False),
     sa.Column("reminded", sa.Integer, nullable=False),
+    _moment("reopened_at", null=True),
     sa.Index("ix_incident_state_resolved_at", "state", "resolved_at"),
 )
 
