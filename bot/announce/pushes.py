@@ -14,7 +14,6 @@ from bot.announce.seen import Seen
 from bot.announce.verdict import Standing, confirmed_of, standing, worst_confirmed
 from bot.announce.view import View
 from bot.incidents.incident import IncidentState, ThreadMessage, Timing
-from bot.remediation.proposal import ProposalState
 from bot.report import Note, Report, Text, plain
 from bot.runbook.schema import Severity
 
@@ -55,13 +54,11 @@ def follow_ups(view: View, seen: Seen | None, timing: Timing, now: datetime) -> 
 
 
 def _calls(view: View) -> bool:
-    """Once somebody is at it, by acknowledging or by approving a change, nobody is woken."""
+    """Once somebody has acknowledged, which approving a change does too, nobody is woken. What was decided is no sign
+    of it: a decline may be all that this person ever did about it, and a reopening takes the acknowledgment back."""
     incident = view.incident
-    someone = incident.acked_by is not None or any(
-        p.decided_by is not None or p.state in (ProposalState.RUNNING, ProposalState.ENDED) for p in view.proposals
-    )
     critical = incident.severity is Severity.CRITICAL and incident.state is IncidentState.OPEN
-    return critical and not someone and view.oncall is not None
+    return critical and incident.acked_by is None and view.oncall is not None
 
 
 def _words(view: View, verdict: Standing, timing: Timing) -> str:

@@ -103,16 +103,23 @@ def test_after_the_ack_nobody_is_woken():
     assert keys(view, QUIET, after(600)) == []
 
 
-@pytest.mark.parametrize(
-    "proposal",
-    [
-        s.RUNNING,
-        s.HELPED,
-        s.proposal(state=ProposalState.DECLINED, decided_by=s.BOB, decided_at=s.at(1)),
-    ],
-)
-def test_somebody_who_decides_on_a_change_is_at_it(proposal):
-    assert keys(s.with_verdict(proposal), QUIET, after(600)) == []
+def test_somebody_who_approves_a_change_is_at_it():
+    assert keys(s.running(), QUIET, after(600)) == []
+
+
+def test_somebody_who_declines_a_change_may_have_done_no_more():
+    declined = s.proposal(state=ProposalState.DECLINED, decided_by=s.BOB, decided_at=s.at(0.01))
+    assert first_post(s.with_verdict(declined), TIMING, after(1)) is FirstPost.CALL
+    assert keys(s.with_verdict(declined), QUIET, after(600)) == ["verdict"]
+
+
+@pytest.mark.parametrize("proposal", [s.RUNNING, s.HELPED])
+def test_what_was_approved_before_a_reopening_took_the_acknowledgment_back_silences_nothing(proposal):
+    again = s.incident(opened_at=s.at(60), reopened_at=s.at(60), flaps=1)
+    worse = s.round_of(2, 60.1)
+    assert keys(s.view(mild(), worse, proposals=(proposal,), incident=again), CALLED, s.at(61)) == [
+        "worse:under_provisioned"
+    ]
 
 
 def test_without_anybody_on_call_nobody_is_called():
