@@ -117,12 +117,14 @@ def place(
     *,
     known: Incident | None,
     known_start: str | None = None,
+    runbook: str | None = None,
     open_incidents: Sequence[Incident],
     recently_resolved: Sequence[Incident],
     timing: Timing,
     now: datetime,
 ) -> Match:
-    """`known` is the incident this fingerprint joined last, `known_start` its startsAt there. Pure."""
+    """`known` is the incident this fingerprint joined last, `known_start` its startsAt there, `runbook` the one that
+    the alert leads to. Pure."""
     if known is not None and known.state is IncidentState.OPEN:
         return Match(known)
     held = now - timedelta(seconds=timing.hold_down_seconds)
@@ -131,6 +133,9 @@ def place(
     window = now - timedelta(seconds=timing.join_window_seconds)
     for incident in open_incidents:
         if incident.opened_at >= window and _same_story(alert, target, incident):
+            return Match(incident)
+    for incident in open_incidents:
+        if _would_say_the_same(alert, runbook, incident) and _same_story(alert, target, incident):
             return Match(incident)
     for incident in recently_resolved:
         if _ended_since(incident, held) and _same_story(alert, target, incident):
@@ -144,6 +149,15 @@ def place(
 
 def _ended_since(incident: Incident, moment: datetime) -> bool:
     return incident.resolved_at is not None and incident.resolved_at >= moment
+
+
+def _would_say_the_same(alert: Alert, runbook: str | None, incident: Incident) -> bool:
+    """Two cards with one verdict and one suggestion, however long the first is open. What is worse than people were
+    called for gets a card of its own, which calls: the first may be acknowledged, and nobody look. So does another
+    critical Xid: what only a person ends may be open for days after its acknowledgment."""
+    same = runbook is not None and runbook == incident.runbook
+    calls_anew = alert.is_moment and alert.severity is Severity.CRITICAL and incident.acked_by is not None
+    return same and alert.severity.rank <= incident.severity.rank and not calls_anew
 
 
 def _same_story(alert: Alert, target: Target, incident: Incident) -> bool:
@@ -187,6 +201,7 @@ class _Desk:
             target,
             known=known,
             known_start=joined.starts_at if joined is not None else None,
+            runbook=runbook_for(alert.labels, self._runbooks),
             open_incidents=[i for i in self._incidents.values() if i.state is IncidentState.OPEN],
             recently_resolved=[i for i in self._incidents.values() if i.state is IncidentState.RESOLVED],
             timing=self._timing,
@@ -298,7 +313,6 @@ class _Desk:
         new_kind = alert.name not in incident.alert_names
         worse = alert.severity.rank > incident.severity.rank
         began = min(filter(None, (incident.began_at, started(alert))))
-        runbook = incident.runbook
         named = runbook_for(alert.labels, self._runbooks)
         storm = incident.title == STORM_TITLE
         leads = not storm and named not in (None, incident.runbook) and (incident.runbook is None or worse)
@@ -310,7 +324,7 @@ class _Desk:
             runbook=named if leads else incident.runbook,
             target=incident.target if storm else _merged(incident.target, target, leads=leads),
         )
-        if new_kind and incident.alert_names:
+        if (new_kind or worse) and incident.alert_names:
             self._audit("incident.joined", joined, alert=alert.name, fingerprint=alert.fingerprint)
             self._ask_round(joined, RoundReason.JOINED)
         return joined

@@ -74,6 +74,45 @@ def test_another_service_is_another_incident(desk):
 
 def test_long_after_it_a_new_alert_about_the_service_is_another_incident(desk):
     desk.tell(alert(service="chat-70b"))
+    assert len(desk.tell(alert("GpuXid", service="chat-70b"), seconds=601)) == 2
+    assert len(desk.tell(alert("DiskFull", service="chat-70b"), seconds=1300)) == 3
+
+
+def test_long_after_it_what_leads_to_the_same_diagnosis_joins_the_open_incident(desk):
+    desk.tell(alert(service="chat-70b"))
+    (incident,) = desk.tell(alert("VllmQueue", service="chat-70b"), seconds=601)
+    assert incident.alert_names == ("VllmHighTTFT", "VllmQueue")
+    assert len(desk.tell(alert(service="code-8b"), seconds=602)) == 2
+
+
+def test_long_after_it_what_is_worse_is_an_incident_of_its_own_which_calls(desk):
+    desk.tell(alert(service="chat-70b", severity="warning"))
+    first, second = desk.tell(alert("VllmQueue", service="chat-70b"), seconds=601)
+    assert (first.severity, second.severity) == (Severity.WARNING, Severity.CRITICAL)
+
+
+@pytest.mark.parametrize(("acknowledged", "incidents"), [({}, 1), ({"acked_by": "U-ALICE", "acked_at": at(3)}, 2)])
+def test_long_after_it_another_critical_xid_is_not_put_under_an_acknowledgment(desk, store, acknowledged, incidents):
+    first, second = (
+        replace(alert("GpuXid", service="chat-70b", xid=xid), ends_at=at(0).isoformat()) for xid in ("79", "95")
+    )
+    desk.tell(first)
+    posted(store, **acknowledged)
+    assert len(desk.tell(second, seconds=7200)) == incidents
+
+
+def test_what_makes_it_worse_is_diagnosed_even_if_it_is_no_new_kind(desk, store):
+    desk.tell(alert(service="chat-70b", severity="warning"))
+    with store.write() as tx:
+        tx.save_round(replace(desk.due()[0], ended_at=at(1)))
+    desk.tell(alert(service="chat-70b", severity="critical", window="5m"), seconds=5)
+    assert [r.reason for r in desk.due(5)] == [RoundReason.JOINED]
+
+
+def test_after_its_end_the_same_diagnosis_is_another_incident(desk):
+    one = alert(service="chat-70b")
+    desk.tell(one)
+    desk.tell(resolved(one, 5), seconds=5)
     assert len(desk.tell(alert("VllmQueue", service="chat-70b"), seconds=601)) == 2
 
 
