@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +18,12 @@ from bot.vllm.crashes import Crash, Ending, endings
 
 _PULLING = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull")
 _CONFIGURED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_PROBE_KILLED, _OOM_KILLED = "probe_killed", "oom_killed"
+_KINDS = {
+    _OOM_KILLED: (Crash.OOM_KILLED,),
+    "engine_died": (Crash.ENGINE_DIED,),
+    _PROBE_KILLED: (Crash.STARTUP_PROBE, Crash.LIVENESS_PROBE),
+}
 _AGAIN = 2  # endings, each of a short life, that make a loop
 _EVENTS_OF = 16  # pods whose events are asked for
 
@@ -52,6 +59,14 @@ class Reading:
     helpers_crashing: int | None = None  # pods of which a container beside vLLM's crashes or has ended
     helper: str | None = None  # "log-shipper of chat-x2k: OOMKilled, exit code 137"
     helper_oom_killed: int | None = None  # pods of which a container beside or before vLLM's ran out of host memory
+    # Of each of these kinds by itself; the last crash, below, may be of another kind.
+    oom_killed_pods: str | None = None
+    oom_killed_minutes_ago: float | None = None  # the last of them
+    engine_died_pods: str | None = None
+    engine_died_minutes_ago: float | None = None
+    probe_killed_pods: str | None = None
+    probe_killed_minutes_ago: float | None = None
+    probe_killed_lived_seconds: float | None = None
     pod: str | None = None  # the one that crashed last
     node: str | None = None  # its node
     exit_code: int | None = None
@@ -96,7 +111,8 @@ def observe(params: Params, sources: Sources) -> Reading:
     shared, unsure = of_newest_revision(_or_none(newest) or {}, troubled, pods, service, sources)
     return Reading(
         **counts,
-        **_last(seen, sources),
+        **_last(seen, sources.now),
+        **_by_kind(seen, sources.now, killers_known=events_missing is None),
         restarts=max(round(_or_none(counted) or 0), counts["crashes"]),
         image_pulls_failing=sum(_waits(pod, _PULLING) is not None for pod in pods),
         cannot_start=sum(_waits(pod, _CONFIGURED) is not None for pod in pods),
@@ -184,22 +200,41 @@ def _again(seen: _Seen, within_seconds: float) -> bool:
     return seen.container.restart_count >= _AGAIN and lived is not None and lived * _AGAIN <= within_seconds
 
 
-def _last(seen: Sequence[_Seen], sources: Sources) -> dict[str, Any]:
-    crashed = [s for s in seen if s.ending is not None]
+def _last(seen: Sequence[_Seen], now: datetime) -> dict[str, Any]:
+    crashed = [(s.pod, s.ending) for s in seen if s.ending is not None]
     if not crashed:
         return {}
-    last = max(crashed, key=lambda s: (s.ending is not None and s.ending.state.at) or s.pod.created_at)
-    assert last.ending is not None
-    at = last.ending.state.at
+    pod, ending = max(crashed, key=lambda one: one[1].state.at or one[0].created_at)
     return {
-        "pod": last.pod.name,
-        "node": last.pod.node,
-        "exit_code": last.ending.state.exit_code,
-        "ended": last.ending.crash.value,
-        "minutes_ago": (sources.now - at).total_seconds() / 60 if at is not None else None,
-        "lived_seconds": last.ending.lived_seconds,
-        "crashed_pods": names(s.pod.name for s in crashed),
+        "pod": pod.name,
+        "node": pod.node,
+        "exit_code": ending.state.exit_code,
+        "ended": ending.crash.value,
+        "minutes_ago": _minutes_ago([ending], now),
+        "lived_seconds": ending.lived_seconds,
+        "crashed_pods": names(pod.name for pod, _ in crashed),
     }
+
+
+def _by_kind(seen: Sequence[_Seen], now: datetime, *, killers_known: bool) -> dict[str, Any]:
+    """Whose it was, and when: one replica may run out of memory while another cannot load its model."""
+    told: dict[str, Any] = {}
+    for kind, crashes in _KINDS.items():
+        if kind != _OOM_KILLED and not killers_known:
+            continue
+        mine = [(s.pod.name, s.ending) for s in seen if s.ending is not None and s.ending.crash in crashes]
+        told[f"{kind}_pods"] = names(pod for pod, _ in mine)
+        told[f"{kind}_minutes_ago"] = _minutes_ago([ending for _, ending in mine], now)
+        if kind == _PROBE_KILLED:
+            lives = [ending.lived_seconds for _, ending in mine if ending.lived_seconds is not None]
+            told[f"{kind}_lived_seconds"] = max(lives, default=None)
+    return told
+
+
+def _minutes_ago(endings: Sequence[Ending], now: datetime) -> float | None:
+    """Since the last of them."""
+    times = [ending.state.at for ending in endings if ending.state.at is not None]
+    return (now - max(times)).total_seconds() / 60 if times else None
 
 
 def _waits(pod: Pod, reasons: Sequence[str]) -> str | None:

@@ -57,6 +57,15 @@ def test_each_way_to_end_is_counted_as_a_crash_and_named(code, reason, field):
     assert (found.pod, found.exit_code, found.minutes_ago, found.lived_seconds) == (cluster.pods[0].name, code, 4, 600)
 
 
+def test_who_ran_out_of_memory_is_told_though_another_crashed_after_it():
+    sources, cluster, _ = crashed(ended(137, "OOMKilled", minutes_ago=9), ended(1, minutes_ago=2), ended(0))
+    first, second, third = (pod.name for pod in cluster.pods)
+    found = ask(sources)
+    assert (found.pod, found.minutes_ago) == (second, 2)
+    assert (found.oom_killed_pods, found.oom_killed_minutes_ago) == (first, 9)
+    assert (found.engine_died_pods, found.engine_died_minutes_ago, found.probe_killed_pods) == (third, 4, None)
+
+
 def test_an_old_crash_is_no_crash_of_now():
     found = ask(crashed(ended(0, minutes_ago=90))[0])
     assert (found.crashes, found.engine_died, found.pod) == (0, 0, None)
@@ -76,6 +85,8 @@ def test_a_probe_that_killed_it_is_told_from_a_death_of_its_own():
         cluster.add_event("llm", "Pod", cluster.pods[number].name, "Killing", words, at=NOW - timedelta(minutes=4.2))
     found = ask(sources)
     assert (found.startup_probe_kills, found.liveness_probe_kills, found.killed, found.engine_died) == (1, 1, 0, 0)
+    assert found.probe_killed_pods == f"{cluster.pods[0].name}, {cluster.pods[1].name}"
+    assert (found.probe_killed_minutes_ago, found.probe_killed_lived_seconds) == (4, 600)
 
 
 def test_a_container_that_kubernetes_was_asked_to_end_has_not_crashed():
