@@ -16,13 +16,14 @@ from bot.ports import ClusterReader, Pod, SourceError
 POD_LABELS = (("exported_namespace", "exported_pod"), ("namespace", "pod"), ("namespace", "exported_pod"))
 NODE_LABELS = ("node", "Hostname", "hostname", "kubernetes_node", "exported_node", "instance")
 SERVICE_LABELS = ("vllm_service", "service", "app", "inference_service")
+AUTOSCALER_LABEL = "horizontalpodautoscaler"  # of kube-prometheus' alerts about one
 WORKLOAD_LABELS = {"deployment": "Deployment", "statefulset": "StatefulSet"}
 MODEL_LABELS = ("model_name", "model")
 
 
 def key_labels(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The labels that decide the target: alerts that agree in them are about the same thing."""
-    names = {*NODE_LABELS, *SERVICE_LABELS, *WORKLOAD_LABELS, *MODEL_LABELS, "namespace", "pod"}
+    names = {*NODE_LABELS, *SERVICE_LABELS, *WORKLOAD_LABELS, *MODEL_LABELS, AUTOSCALER_LABEL, "namespace", "pod"}
     names |= {"exported_namespace", "exported_pod"}
     return tuple(sorted((k, v) for k, v in labels.items() if k in names))
 
@@ -31,7 +32,8 @@ def resolve(labels: Mapping[str, str], cluster: ClusterReader, fleet: Fleet) -> 
     """Never raises: without the API server the target is what labels alone can say, and `unresolved` says so."""
     declared = by_labels(labels, fleet)
     try:
-        return _by_pod(labels, cluster, fleet) or _by_node(labels, cluster, fleet, declared) or declared
+        found = _by_pod(labels, cluster, fleet) or _by_autoscaler(labels, cluster, fleet)
+        return found or _by_node(labels, cluster, fleet, declared) or declared
     except SourceError as error:
         return replace(declared, unresolved=f"{error.source} could not be asked: {error.why}")
 
@@ -104,6 +106,17 @@ def _owner_of_gone_pod(namespace: str, name: str, cluster: ClusterReader, fleet:
             sets = {revision.replica_set for revision in cluster.revisions(ref)}
             if name[:-6] in sets and name[-6] == "-":
                 return ref
+    return None
+
+
+def _by_autoscaler(labels: Mapping[str, str], cluster: ClusterReader, fleet: Fleet) -> Target | None:
+    """An autoscaler's name need not be that of what it scales."""
+    name, namespace = labels.get(AUTOSCALER_LABEL), labels.get("namespace")
+    for service in fleet.services if name is not None else ():
+        for ref in service.workloads:
+            scaler = cluster.autoscaler_of(ref) if ref.namespace == namespace else None
+            if scaler is not None and scaler.name == name:
+                return Target(service=service.name, workload=ref, namespace=ref.namespace)
     return None
 
 

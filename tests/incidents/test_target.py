@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from bot.incidents.target import resolve
+from bot.ports import Autoscaler
 from tests.fakes import NOT_ANSWERING, FakeCluster
 from tests.incidents.conftest import make_fleet
 
@@ -52,6 +53,14 @@ def test_the_workloads_pod_counts_where_prometheus_renamed_the_exporters_claims(
     labels = {"namespace": "gpu-operator", "pod": "dcgm-exporter-x2k9p", "exported_namespace": "llm"}
     target = resolve({**labels, "exported_pod": pod.name}, cluster, FLEET)
     assert target.service == "code-8b"
+
+
+def test_an_autoscaler_leads_to_what_it_scales_in_its_own_namespace(cluster):
+    ref = next(ref for ref in cluster.workloads if ref.name == "chat-70b")
+    cluster.autoscalers[ref] = Autoscaler("keda-hpa-chat", minimum=1, maximum=4, current=4, desired=4, keda=True)
+    labels = {"horizontalpodautoscaler": "keda-hpa-chat", "namespace": "llm"}
+    assert resolve(labels, cluster, FLEET).service == "chat-70b"
+    assert resolve({**labels, "namespace": "other"}, cluster, FLEET).service is None
 
 
 @pytest.mark.parametrize("label", ["node", "Hostname", "kubernetes_node"])
