@@ -1,4 +1,7 @@
-"""What do the service's engines run with: as given, as defaulted by their version and GPU, as they say themselves?"""
+"""What do the service's engines run with: as given, as defaulted by their version and GPU, as they say themselves?
+
+What an engine says itself goes first: `vllm:cache_config_info` has the whole configuration of its cache.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -7,10 +10,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from bot.fleet import Service
 from bot.ports import SourceError, Sources
-from bot.probes.asking import Later
-from bot.probes.served import ServingPod, service_of, serving_pods
-from bot.vllm.defaults import Effective, effective, version_of
+from bot.probes.asking import Later, whole
+from bot.probes.served import ServingPod, by_their_servers, selector_of, service_of, serving_pods
+from bot.vllm import series
+from bot.vllm.defaults import Effective
 
 T = TypeVar("T")
 
@@ -45,12 +50,15 @@ class Reading:
 
 
 def observe(params: Params, sources: Sources) -> Reading:
-    pods = serving_pods(sources, service_of(sources, params.service))
+    service = service_of(sources, params.service)
+    pods = serving_pods(sources, service)
     if not pods:
         return Reading(missing="it has no pods that run vLLM")
+    said = Later(lambda: _said(sources, service))
     served = _Served(sources, next((pod for pod in pods if pod.pod.ready), None))
-    version = served.version
-    runs = [_runs(pod, version) for pod in pods]
+    pods = by_their_servers(sources, pods)
+    configs, configs_missing = said.get()
+    runs = [_runs(pod, configs.get((pod.pod.namespace, pod.pod.name))) for pod in pods]
     told: dict[str, str] = {}
 
     def common(name: str, values: list[T]) -> T | None:
@@ -80,7 +88,7 @@ def observe(params: Params, sources: Sources) -> Reading:
         version=served.version,
         model=served.model or common("model", [pod.arguments.model for pod in pods]),
     )
-    return _with_missing(reading, _missing(pods, told, served.missing))
+    return _with_missing(reading, _missing(pods, told, served.missing, configs_missing))
 
 
 class _Served:
@@ -113,21 +121,44 @@ def _image_version(pod: ServingPod | None) -> str | None:
     return ".".join(map(str, pod.version)) if pod is not None and pod.version is not None else None
 
 
-def _runs(pod: ServingPod, version: str | None) -> Effective:
-    """With what the server says of its version, where the image's tag does not tell (`latest`, a digest)."""
-    if pod.version is not None or version is None:
+def _runs(pod: ServingPod, config: Mapping[str, str] | None) -> Effective:
+    """As given and defaulted; but for what the engine says itself."""
+    if config is None:
         return pod.effective
-    return effective(pod.arguments, version_of(f"image:{version}"), pod.gpu)
+    utilization = _number(config.get("gpu_memory_utilization"))
+    caching = {"True": True, "False": False}.get(config.get("enable_prefix_caching", ""))
+    return dataclasses.replace(
+        pod.effective,
+        gpu_memory_utilization=pod.effective.gpu_memory_utilization if utilization is None else utilization,
+        prefix_caching=pod.effective.prefix_caching if caching is None else caching,
+    )
+
+
+def _said(sources: Sources, service: Service) -> tuple[Mapping[tuple[str, str], Mapping[str, str]], str | None]:
+    """The labels of each pod's `cache_config_info`, by (namespace, pod). All engines of a pod have the same."""
+    try:
+        selector = series.engines(selector_of(sources, service))
+        samples = whole(sources.metrics, f"{series.CACHE_CONFIG}{{{selector}}}").samples
+    except SourceError as error:
+        return {}, f"what engines say of their cache is not known: {error}"
+    return {(s.labels.get("namespace", ""), s.labels.get("pod", "")): s.labels for s in samples}, None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
 
 
 def _hides(pod: ServingPod, option: str) -> bool:
     return pod.arguments.hidden is not None and option not in pod.arguments.given
 
 
-def _missing(pods: tuple[ServingPod, ...], told: Mapping[str, str], served: str | None) -> str | None:
+def _missing(pods: tuple[ServingPod, ...], told: Mapping[str, str], *sources: str | None) -> str | None:
     lines = [f"replicas differ in {name}: {values}" for name, values in told.items()]
     lines += sorted({pod.arguments.hidden for pod in pods if pod.arguments.hidden is not None})
-    return "; ".join([*lines, *([served] if served else [])]) or None
+    return "; ".join([*lines, *filter(None, sources)]) or None
 
 
 def _with_missing(reading: Reading, missing: str | None) -> Reading:

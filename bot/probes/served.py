@@ -1,14 +1,14 @@
 """The pods that serve a service: how their series are selected, what they run with, and why they may be silent."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bot.fleet import Service, WorkloadRef
 from bot.ports import Container, Metrics, Node, Pod, SourceError, Sources
 from bot.probes.asking import Later, whole
 from bot.vllm import placement, series
 from bot.vllm.arguments import Arguments, arguments_of, serving_container
-from bot.vllm.defaults import Effective, Gpu, Version, effective, gpu_of, version_of
+from bot.vllm.defaults import Effective, Gpu, Version, effective, gpu_of, version_in, version_of
 from bot.vllm.stuck import ENDED, living
 
 
@@ -84,7 +84,7 @@ class ServingPod:
     pod: Pod
     container: Container
     arguments: Arguments
-    version: Version | None  # by its image's tag
+    version: Version | None  # by its image's tag; or as its server says
     gpu: Gpu | None
     effective: Effective
 
@@ -142,3 +142,33 @@ def _serving(pod: Pod, node: Node | None) -> ServingPod | None:
     version = version_of(container.image)
     gpu = gpu_of(node.labels, node.gpu_product) if node is not None else None
     return ServingPod(pod, container, arguments, version, gpu, effective(arguments, version, gpu))
+
+
+def by_their_servers(sources: Sources, pods: tuple[ServingPod, ...]) -> tuple[ServingPod, ...]:
+    """With the defaults of the version that a ready replica of the same image says itself; where none says, of the one
+    that the image's tag tells."""
+    asked: dict[tuple[str, str], Later[str | None]] = {}
+    for pod in pods:
+        if pod.pod.ready and pod.address is not None and _image(pod) not in asked:
+            asked[_image(pod)] = Later(_version(sources, pod.address))
+    said = {image: version_in(version) for image, later in asked.items() if (version := later.get()) is not None}
+    return tuple(
+        replace(pod, version=version, effective=effective(pod.arguments, version, pod.gpu))
+        if (version := said.get(_image(pod))) is not None
+        else pod
+        for pod in pods
+    )
+
+
+def _image(pod: ServingPod) -> tuple[str, str]:
+    return pod.container.image, pod.container.image_id
+
+
+def _version(sources: Sources, address: str) -> Callable[[], str | None]:
+    def ask() -> str | None:
+        try:
+            return sources.engines.version(address)
+        except SourceError:
+            return None
+
+    return ask

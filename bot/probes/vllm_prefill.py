@@ -8,7 +8,15 @@ from pydantic import BaseModel, ConfigDict
 
 from bot.ports import SourceError, Sources
 from bot.probes.asking import Later, quantile
-from bot.probes.served import ServingPod, reporting, selector_of, service_of, serving_pods, why_silent
+from bot.probes.served import (
+    ServingPod,
+    by_their_servers,
+    reporting,
+    selector_of,
+    service_of,
+    serving_pods,
+    why_silent,
+)
 from bot.vllm import series
 from bot.vllm.buckets import QuantileRange
 
@@ -44,7 +52,7 @@ class Reading:
 
 def observe(params: Params, sources: Sources) -> Reading:
     service = service_of(sources, params.service)
-    pods = Later(lambda: serving_pods(sources, service))
+    pods = Later(lambda: by_their_servers(sources, serving_pods(sources, service)))
     metrics, window = sources.metrics, sources.window
     selector = selector_of(sources, service)
     alive = Later(lambda: reporting(sources, selector))

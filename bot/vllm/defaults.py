@@ -10,6 +10,7 @@ Version = tuple[int, int]
 
 _UTILIZATION_RAISED: Version = (0, 20)
 _V1: Version = (0, 9)  # the only engine from here on: chunked prefill and prefix caching are on
+_GB10_SMALL: Version = (0, 33)  # before, its memory alone counted, though it is the host's
 _LARGE_GIB = 70
 _HUGE_GIB = 160
 _MEMORY_GIB = {
@@ -32,6 +33,11 @@ class Gpu:
             return False
         return None if self.memory_gib is None or self.product is None else self.memory_gib >= _LARGE_GIB
 
+    @property
+    def shares_memory(self) -> bool:
+        """GB10 (DGX Spark) has the host's memory."""
+        return self.product is not None and "GB10" in re.split(r"[^A-Z0-9]+", self.product.upper())
+
 
 @dataclass(frozen=True, slots=True)
 class Effective:
@@ -47,11 +53,17 @@ class Effective:
     data_parallel_size: int | None
 
 
-def version_of(text: str) -> Version | None:
-    """Of an image ("vllm/vllm-openai:v0.32.0") or of /version ("0.32.0"); None for `latest`, or a digest alone."""
-    tag = text.partition("@")[0].rsplit("/", 1)[-1].rpartition(":")[2]
-    match = re.match(r"v?(\d+)\.(\d+)", tag)
-    return (int(match[1]), int(match[2])) if match else None
+def version_of(image: str) -> Version | None:
+    """By the tag of vLLM's own image ("vllm/vllm-openai:v0.32.0"), or of a mirror of it; None for `latest`, or a digest
+    alone. Others number their images after themselves: nvcr.io/nvidia/vllm:25.09, lmcache/vllm-openai:v0.3.9."""
+    name, _, tag = image.partition("@")[0].rpartition(":")
+    return version_in(tag) if f"/{name}".endswith("/vllm/vllm-openai") else None
+
+
+def version_in(text: str) -> Version | None:
+    """As /version says it ("0.32.0", "0.10.1.1+nv25.09"). A build from sources without tags calls itself 0.1.dev…"""
+    match = re.match(r"v?(\d+)\.(\d+)(\.dev)?", text)
+    return (int(match[1]), int(match[2])) if match and not match[3] else None
 
 
 def gpu_of(labels: Mapping[str, str], product: str | None) -> Gpu:
@@ -91,9 +103,9 @@ def effective(arguments: Arguments, version: Version | None, gpu: Gpu | None) ->
         utilization = otherwise(0.92 if version >= _UTILIZATION_RAISED else 0.9)
     chunked = switched("enable-chunked-prefill")
     return Effective(
-        max_num_seqs=whole("max-num-seqs", _by_size(gpu, small=256, large=1024)),
+        max_num_seqs=whole("max-num-seqs", _by_size(gpu, version, small=256, large=1024)),
         # Without chunking a whole prompt must fit, so vLLM takes at least the model's length.
-        max_num_batched_tokens=whole("max-num-batched-tokens", _batched_tokens(gpu) if chunked else None),
+        max_num_batched_tokens=whole("max-num-batched-tokens", _batched_tokens(gpu, version) if chunked else None),
         max_model_len=whole("max-model-len", None),  # the model's own: /v1/models tells it
         gpu_memory_utilization=utilization,
         chunked_prefill=chunked,
@@ -103,13 +115,18 @@ def effective(arguments: Arguments, version: Version | None, gpu: Gpu | None) ->
     )
 
 
-def _by_size(gpu: Gpu | None, *, small: int, large: int) -> int | None:
-    if gpu is None or gpu.large is None:
+def _by_size(gpu: Gpu | None, version: Version | None, *, small: int, large: int) -> int | None:
+    if gpu is None:
         return None
-    return large if gpu.large else small
+    if gpu.shares_memory:
+        if version is None:
+            return None
+        if version >= _GB10_SMALL:
+            return small
+    return None if gpu.large is None else large if gpu.large else small
 
 
-def _batched_tokens(gpu: Gpu | None) -> int | None:
+def _batched_tokens(gpu: Gpu | None, version: Version | None) -> int | None:
     if gpu is not None and gpu.memory_gib is not None and gpu.memory_gib >= _HUGE_GIB:
         return 16384
-    return _by_size(gpu, small=2048, large=8192)
+    return _by_size(gpu, version, small=2048, large=8192)

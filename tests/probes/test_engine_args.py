@@ -2,14 +2,18 @@ from dataclasses import replace
 
 import pytest
 
-from bot.ports import SourceError
+from bot.ports import Answer, Sample, SourceError
 from bot.probes.engine_args import Params, observe
-from tests.fakes import NOT_ANSWERING, FakeEngine, FakeEngines
+from tests.fakes import NOT_ANSWERING, NOW, FakeEngine, FakeEngines
 from tests.probes.fleets import world
 
 
-def ask(args=("org/model", "--max-num-seqs=256"), engine=None, change=None):
+def ask(args=("org/model", "--max-num-seqs=256"), engine=None, change=None, said=None):
+    """said: the labels of each pod's cache_config_info."""
     sources, cluster, _ = world(args=args)
+    if said is not None:
+        own = [{"namespace": p.namespace, "pod": p.name, "engine": "0", **said} for p in cluster.pods]
+        sources.metrics.answers["vllm:cache_config_info"] = Answer(tuple(Sample(labels, 1, NOW) for labels in own))
     if change is not None:
         change(cluster)
     engines = FakeEngines({f"{pod.ip}:8000": engine or FakeEngine() for pod in cluster.pods})
@@ -43,6 +47,39 @@ def test_the_models_own_length_is_what_the_server_says():
 def test_a_tag_that_tells_no_version_is_asked_of_the_server():
     found = ask(engine=FakeEngine(version="0.19.1"), change=image("vllm/vllm-openai:latest"))
     assert (found.version, found.gpu_memory_utilization_ratio) == ("0.19.1", 0.9)
+
+
+def test_the_version_that_the_server_says_goes_before_the_tags():
+    found = ask(engine=FakeEngine(version="0.19.1"), change=image("vllm/vllm-openai:v0.32.0"))
+    assert (found.version, found.gpu_memory_utilization_ratio) == ("0.19.1", 0.9)
+
+
+def test_the_tag_of_somebody_elses_image_is_no_version_of_vllm():
+    other = image("nvcr.io/nvidia/vllm:25.09-py3")
+    found = ask(engine=FakeEngine(version="0.10.1.1+381074ae.nv25.09"), change=other)
+    assert (found.gpu_memory_utilization_ratio, found.chunked_prefill) == (0.9, True)
+    silent = ask(engine=FakeEngine(health=None), change=other)
+    assert (silent.version, silent.gpu_memory_utilization_ratio, silent.chunked_prefill) == (None, None, None)
+
+
+def test_what_the_engine_says_of_its_cache_goes_before_what_is_given_and_what_is_defaulted():
+    said = {"gpu_memory_utilization": "0.85", "enable_prefix_caching": "False", "block_size": "16"}
+    found = ask(args=("org/model", "--gpu-memory-utilization=0.5"), said=said)
+    assert (found.gpu_memory_utilization_ratio, found.prefix_caching) == (0.85, False)
+    hidden = ask(args=("m", "--config", "/etc/vllm.yaml"), said=said)
+    assert (hidden.gpu_memory_utilization_ratio, hidden.prefix_caching, hidden.chunked_prefill) == (0.85, False, None)
+
+
+def test_what_the_engine_does_not_say_is_taken_from_its_arguments():
+    found = ask(said={"gpu_memory_utilization": "None"})
+    assert (found.gpu_memory_utilization_ratio, found.prefix_caching) == (0.92, True)
+
+
+def test_without_prometheus_the_pod_tells():
+    sources, _, _ = world()
+    sources.metrics.down = NOT_ANSWERING
+    found = observe(Params(service="chat"), sources)
+    assert found.max_num_seqs == 256 and "what engines say of their cache is not known" in found.missing
 
 
 def test_a_server_that_does_not_answer_leaves_what_the_pod_tells():

@@ -1,7 +1,7 @@
 import pytest
 
 from bot.vllm.arguments import arguments_of
-from bot.vllm.defaults import Gpu, effective, gpu_of, version_of
+from bot.vllm.defaults import Gpu, effective, gpu_of, version_in, version_of
 from tests.fakes import container
 
 H100 = Gpu("NVIDIA-H100-80GB-HBM3", 79.6)
@@ -52,7 +52,12 @@ def test_a_given_word_is_not_replaced_by_the_default():
     ("text", "version"),
     [
         ("vllm/vllm-openai:v0.32.0", (0, 32)),
-        ("registry:5000/team/vllm:0.9.2-cu128", (0, 9)),
+        ("registry:5000/hub/vllm/vllm-openai:v0.9.2-cu128", (0, 9)),
+        ("registry:5000/team/vllm:0.9.2-cu128", None),  # of its own numbers
+        ("nvcr.io/nvidia/vllm:25.09-py3", None),
+        ("ghcr.io/llm-d/llm-d-cuda:v0.6.0", None),
+        ("lmcache/vllm-openai:v0.3.9", None),
+        ("not-vllm/vllm-openai:v0.3.9", None),
         ("vllm/vllm-openai:latest", None),
         ("vllm/vllm-openai@sha256:0123", None),
         ("vllm/vllm-openai:v0.31.1@sha256:0123", (0, 31)),
@@ -60,6 +65,21 @@ def test_a_given_word_is_not_replaced_by_the_default():
 )
 def test_versions_by_tag(text, version):
     assert version_of(text) == version
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [("0.32.0", (0, 32)), ("0.10.1.1+381074ae.nv25.09", (0, 10)), ("0.1.dev1+g1a2b3c4", None), ("main", None)],
+)
+def test_versions_as_servers_say_them(text, version):
+    assert version_in(text) == version
+
+
+def test_gb10_counts_as_small_since_0_33():
+    gb10 = Gpu("NVIDIA-GB10", 119.0)
+    assert [run(gpu=gb10, version=v).max_num_seqs for v in ((0, 32), (0, 33), None)] == [1024, 256, None]
+    assert run(gpu=Gpu("NVIDIA-GB10", None), version=(0, 33)).max_num_batched_tokens == 2048
+    assert run(gpu=H100, version=(0, 33)).max_num_seqs == 1024
 
 
 def test_gpu_memory_comes_from_the_label_before_the_products_name():
