@@ -15,7 +15,18 @@ _SERVER_MODULE = "vllm.entrypoints.openai.api_server"
 _SHORT = {
     "tp": "tensor-parallel-size",
     "pp": "pipeline-parallel-size",
+    "pcp": "prefill-context-parallel-size",
+    "dcp": "decode-context-parallel-size",
     "dp": "data-parallel-size",
+    "dpn": "data-parallel-rank",
+    "dpr": "data-parallel-start-rank",
+    "dpl": "data-parallel-size-local",
+    "dpa": "data-parallel-address",
+    "dpp": "data-parallel-rpc-port",
+    "dpb": "data-parallel-backend",
+    "dph": "data-parallel-hybrid-lb",
+    "dpe": "data-parallel-external-lb",
+    "ep": "enable-expert-parallel",
     "q": "quantization",
     "cc": "compilation-config",
     "sc": "speculative-config",
@@ -29,8 +40,10 @@ _ALIASES = {"device-memory-utilization": "gpu-memory-utilization"}  # since 0.31
 # argparse takes any unambiguous beginning of a name, so the names must be known.
 _NAMES = (
     "api-server-count", "block-size", "chat-template", "compilation-config", "config", "cpu-offload-gb",
-    "data-parallel-size", "data-parallel-size-local", "disable-log-requests", "disable-log-stats", "dtype",
-    "enable-chunked-prefill", "enable-expert-parallel", "enable-log-requests", "enable-prefix-caching", "enforce-eager",
+    "data-parallel-address", "data-parallel-backend", "data-parallel-rank", "data-parallel-rpc-port",
+    "data-parallel-size", "data-parallel-size-local", "data-parallel-start-rank", "decode-context-parallel-size",
+    "disable-log-requests", "disable-log-stats", "dtype", "enable-chunked-prefill",
+    "enable-expert-parallel", "enable-log-requests", "enable-prefix-caching", "enforce-eager",
     "gpu-memory-utilization", "host", "kv-cache-dtype", "kv-cache-memory-bytes", "kv-offloading-backend",
     "kv-offloading-size", "kv-transfer-config", "load-format", "long-prefill-token-threshold",
     "max-logprobs", "max-model-len", "max-num-active-seqs", "max-num-batched-tokens", "max-num-queued-reqs",
@@ -38,12 +51,19 @@ _NAMES = (
     "quantization", "revision", "served-model-name", "shutdown-timeout", "speculative-config", "swap-space",
     "tensor-parallel-size", "tokenizer", "trust-remote-code",
 )  # fmt: skip
-_SWITCHES = re.compile(r"(enable|disable|no|skip|use)-.*|trust-remote-code|enforce-eager|async-scheduling|headless")
+_SWITCHES = re.compile(
+    r"(enable|disable|no|skip|use)-.*|trust-remote-code|enforce-eager|async-scheduling|headless"
+    r"|data-parallel-(hybrid|external)-lb"
+)
 _MANY_VALUES = {"served-model-name", "lora-modules", "middleware", "allowed-origins"}
 _ALL_COUNT = {"lora-modules"}  # of the others the first one is what tells
-_SHORT_FORM = re.compile(r"-(tp|pp|dp|asc|cc|sc|ac|q|n|r|O)(?:=?(.+))?")
+# The longest first: `-dpl 4` is no `-dp l`. What follows without a `=` begins as a number or as JSON does.
+_SHORT_FORM = re.compile(rf"-({'|'.join(sorted(_SHORT, key=len, reverse=True))})(?:=(.+)|([\d{{].*))?")
 _NUMBER = re.compile(r"-\d+(\.\d+)?")
-_VARIABLE = re.compile(r"\$(?:\((?P<kubelet>\w+)\)|\{(?P<braced>\w+)\}|(?P<bare>\w+))")
+_VARIABLE = re.compile(
+    r"\$(?:\((?P<kubelet>\w+)\)|\{(?P<braced>\w+)(?P<otherwise>:?-(?P<default>[^{}]*))?\}|(?P<bare>\w+))"
+)
+_COMPUTED = re.compile(r"\$[({\d#?!]|`")  # what only a shell could tell: `$(nproc)`, `${A%b}`, `$1`
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +185,15 @@ def _expanded(token: str, positional: Sequence[str], seen: "_Seen") -> list[str]
         return list(positional)
     if " " in token and "vllm" in token:  # eval "exec vllm serve … $@"
         return _script_words(token, positional, seen)
-    if "$" not in token:
+    if "$" not in token and "`" not in token:
         return [token]
+    text = seen.shell(token)
+    if _COMPUTED.search(text):
+        seen.hide(f"its shell script computes {token}")
     try:
-        return shlex.split(seen.shell(token))
+        return shlex.split(text)
     except ValueError:
-        return seen.shell(token).split()
+        return text.split()
 
 
 class _Seen:
@@ -188,7 +211,8 @@ class _Seen:
         return _VARIABLE.sub(lambda match: self._value(match) if match["kubelet"] else match[0], word)
 
     def shell(self, word: str) -> str:
-        """`$VAR` and `${VAR}` become empty when no such variable is set in the pod spec; the image may set it."""
+        """`$VAR` and `${VAR}` become empty when no such variable is set in the pod spec, `${VAR:-x}` becomes x; the
+        image may set it."""
         return _VARIABLE.sub(lambda match: match[0] if match["kubelet"] else self._value(match), word)
 
     def _value(self, match: re.Match[str]) -> str:
@@ -199,7 +223,8 @@ class _Seen:
             return ""
         if name not in self._env and match["kubelet"] is None:
             self.hide(f"${name} is not set in the pod spec")
-        return value
+        unset = name not in self._env or (not value and (match["otherwise"] or "").startswith(":"))
+        return match["default"] if match["otherwise"] and unset else value
 
 
 # ------------------------------------------------------------------------------- what the words say
@@ -241,7 +266,7 @@ def _option(word: str) -> tuple[str, str | None]:
         full = _full(head.replace("_", "-"))
         return full + dot + tail, value if equals else None
     if match := _SHORT_FORM.fullmatch(word):
-        return _SHORT[match[1]], match[2]
+        return _SHORT[match[1]], match[2] or match[3]
     return word.lstrip("-"), None
 
 

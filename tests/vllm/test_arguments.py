@@ -40,6 +40,27 @@ def test_short_forms(words):
     assert read("m", *words).number("tensor-parallel-size") == 8
 
 
+@pytest.mark.parametrize(
+    ("words", "option", "value"),
+    [
+        (("-dpl", "4"), "data-parallel-size-local", "4"),
+        (("-dpl4",), "data-parallel-size-local", "4"),
+        (("-dp", "4"), "data-parallel-size", "4"),
+        (("-dpn=1",), "data-parallel-rank", "1"),
+        (("-dpr", "2"), "data-parallel-start-rank", "2"),
+        (("-dpa", "10.0.0.1"), "data-parallel-address", "10.0.0.1"),
+        (("-pcp", "2"), "prefill-context-parallel-size", "2"),
+        (("-dcp=2",), "decode-context-parallel-size", "2"),
+        (("-ep", "-dp", "4"), "enable-expert-parallel", "true"),
+        (("-dph", "-dp", "4"), "data-parallel-hybrid-lb", "true"),
+        (("-O3",), "optimization-level", "3"),
+        (("-q", "fp8"), "quantization", "fp8"),
+    ],
+)
+def test_short_forms_of_several_letters(words, option, value):
+    assert read("m", *words).given[option] == value
+
+
 def test_switches_on_off_and_inverted():
     assert read("m", "--enable-prefix-caching").switch("enable-prefix-caching") is True
     assert read("m", "--no-enable-prefix-caching").switch("enable-prefix-caching") is False
@@ -139,6 +160,20 @@ def test_a_value_from_a_secret_is_hidden_not_empty():
 
 def test_a_shell_variable_that_the_pod_does_not_set_may_come_from_the_image():
     assert "EXTRA" in read("vllm serve m $EXTRA", command=("sh", "-c")).hidden
+
+
+@pytest.mark.parametrize(
+    ("env", "seqs", "hides"),
+    [({"SEQS": "7"}, 7, False), ({"SEQS": ""}, 64, False), ({}, 64, True), ({"SEQS": None}, None, True)],
+)
+def test_a_shell_variable_with_a_default_that_the_image_may_set(env, seqs, hides):
+    arguments = read('exec vllm serve m "--max-num-seqs=${SEQS:-64}"', command=("sh", "-c"), env=env)
+    assert (arguments.number("max-num-seqs"), arguments.hidden is not None) == (seqs, hides)
+
+
+@pytest.mark.parametrize("value", ["$(nproc)", "`nproc`", "${SEQS%0}", "$?"])
+def test_what_only_a_shell_could_compute_is_hidden(value):
+    assert "computes" in read(f"vllm serve m --max-num-seqs={value}", command=("sh", "-c"), env={"SEQS": "640"}).hidden
 
 
 def test_a_start_script_of_its_own_may_add_options():
