@@ -16,6 +16,11 @@ from bot.runbook.schema import Runbook
 
 # Enough of before to see what was normal.
 BEFORE_SECONDS = 900.0
+BEFORE_ROLLOUT_SECONDS = 300.0
+# A rollout so long before may still be to blame (rule `bad_rollout`), and is then on the graph.
+ROLLOUT_BEFORE = timedelta(minutes=30)
+# What is rolled out just after a change of ours is that change.
+OURS = timedelta(minutes=2)
 POINTS = 120
 
 
@@ -88,7 +93,11 @@ class Graphs:
 def span(view: View, round: Round) -> tuple[datetime, datetime]:
     end = round.as_of or round.ended_at or round.due_at
     began = min(view.incident.began_at, end)
-    return began - timedelta(seconds=BEFORE_SECONDS), end
+    start = began - timedelta(seconds=BEFORE_SECONDS)
+    rollout = _rollout(view, round)
+    if rollout is not None and began - ROLLOUT_BEFORE <= rollout.at <= began:
+        start = min(start, rollout.at - timedelta(seconds=BEFORE_ROLLOUT_SECONDS))
+    return start, end
 
 
 def graph(view: View, round: Round, points: Sequence[tuple[datetime, float]]) -> Graph:
@@ -96,6 +105,8 @@ def graph(view: View, round: Round, points: Sequence[tuple[datetime, float]]) ->
     assert signal is not None
     start, end = span(view, round)
     marks = [Mark(view.incident.began_at, "alert")]
+    if (rollout := _rollout(view, round)) is not None:
+        marks.append(rollout)
     marks += [Mark(p.started_at, p.button.replace("->", "→")) for p in view.proposals if p.started_at is not None]
     if view.incident.resolved_at is not None:
         marks.append(Mark(view.incident.resolved_at, "resolved"))
@@ -107,3 +118,19 @@ def graph(view: View, round: Round, points: Sequence[tuple[datetime, float]]) ->
         bad_is_above=signal.direction != "below",
         marks=[m for m in marks if start <= m.at <= end],
     )
+
+
+def _rollout(view: View, round: Round) -> Mark | None:
+    """The last rollout, as the round or one before it has found it."""
+    known = [r for r in (round, *reversed(view.rounds)) if r.number <= round.number]
+    changes = (o.reading for r in known for o in r.observations if o.probe == "recent_changes" and o.reading)
+    found = next((c for c in changes if c.get("minutes_before_start") is not None), None)
+    if found is None:
+        return None
+    at = view.incident.began_at - timedelta(minutes=found["minutes_before_start"])
+    ours = [p.started_at for p in view.proposals if p.started_at is not None]
+    if any(started <= at <= started + OURS for started in ours):
+        return None
+    revision = found.get("revision")
+    restart = found.get("restart_only") is True
+    return Mark(at, "restart" if restart else "rollout" if revision is None else f"revision {revision}")

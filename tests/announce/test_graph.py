@@ -29,6 +29,55 @@ def test_the_graph_has_the_threshold_and_what_happened_within_it():
     assert [m.label for m in graph(view, view.rounds[0], POINTS).marks] == ["alert"]
 
 
+def rolled_out(minutes_before: float | None, number: int = 1, **reading):
+    reading = {"minutes_before_start": minutes_before, "revision": 8, "restart_only": False, **reading}
+    found = replace(s.QUEUE, step="changes", probe="recent_changes", reading=reading)
+    return s.round_of(number, observations=(s.QUEUE, found))
+
+
+def labels(view, round):
+    return [(m.label, m.at) for m in graph(view, round, POINTS).marks if m.label != "alert"]
+
+
+def test_a_rollout_before_the_start_is_marked_by_its_revision():
+    round = rolled_out(4)
+    assert labels(s.view(round), round) == [("revision 8", s.at(-4))]
+
+
+@pytest.mark.parametrize(
+    ("reading", "label"), [({"revision": None}, "rollout"), ({"restart_only": True}, "restart"), ({}, "revision 8")]
+)
+def test_a_rollout_is_named_as_far_as_it_is_known(reading, label):
+    round = rolled_out(4, **reading)
+    assert labels(s.view(round), round) == [(label, s.at(-4))]
+
+
+def test_the_graph_reaches_back_to_a_rollout_that_may_be_to_blame_and_no_further():
+    for minutes, start in ((25, s.at(-30)), (45, s.at(-15)), (4, s.at(-15))):
+        round = rolled_out(minutes)
+        assert span(s.view(round), round)[0] == start
+    assert labels(s.view(rolled_out(45)), rolled_out(45)) == []
+
+
+def test_what_is_rolled_out_is_not_known():
+    round = rolled_out(None)
+    assert labels(s.view(round), round) == []
+
+
+def test_a_later_round_that_did_not_ask_takes_the_answer_of_one_before():
+    later = s.round_of(2, minutes=3)
+    assert labels(s.view(rolled_out(4), later), later) == [("revision 8", s.at(-4))]
+
+
+def test_a_rollout_of_our_own_is_marked_once():
+    view = s.resolved()
+    (change,) = [p for p in view.proposals if p.started_at is not None]
+    minutes = (s.START - change.started_at).total_seconds() / 60 - 0.2
+    last = replace(rolled_out(minutes, number=view.rounds[-1].number), ended_at=view.rounds[-1].ended_at)
+    marks = graph(replace(view, rounds=(*view.rounds[:-1], last)), last, POINTS).marks
+    assert [m.label for m in marks] == ["alert", "scale 3 → 4", "resolved"]
+
+
 class Recording:
     def __init__(self) -> None:
         self.asked: list[tuple] = []
