@@ -159,6 +159,9 @@ class Node:
     taints: tuple[str, ...]  # "key=value:Effect"
     gpus: int  # allocatable nvidia.com/gpu
     gpu_product: str | None
+    # All nvidia.com/gpu that the device plugin announces: allocatable are those of them that it calls healthy. Slices
+    # (MIG) have other names, and count in neither.
+    gpu_capacity: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,6 +236,7 @@ class NodeSpec(BaseModel):
 
 class NodeStatus(BaseModel):
     allocatable: _Map = {}
+    capacity: _Map | None = None
     conditions: _List[Condition] = []
 
 

@@ -226,6 +226,7 @@ def node(raw: Mapping[str, Any]) -> Node:
         taints=tuple(str(taint) for taint in found.spec.taints),
         gpus=forms.gpu_count(found.status.allocatable),
         gpu_product=found.metadata.labels.get("nvidia.com/gpu.product"),
+        gpu_capacity=None if found.status.capacity is None else forms.gpu_count(found.status.capacity),
     )
 
 

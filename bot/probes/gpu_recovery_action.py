@@ -1,6 +1,6 @@
 """What does the driver itself ask for: nothing, a reset, a reboot? And does every GPU still answer?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bot.ports import SourceError, Sources
 from bot.probes.gpus import Looked, Told, look, missing
@@ -19,7 +19,10 @@ class Reading:
     gpus_lost: int | None = None  # fallen off the bus
     gpus_silent: int | None = None  # NVML does not answer for them
     gpus_in_need: int | None = None  # that ask for anything, must be reset, or are lost
-    gpus_allocatable: int | None = None  # of the node, as Kubernetes counts them; only where one node was asked about
+    # Of the node, as Kubernetes counts them; only where one node was asked about. Of those that the device plugin
+    # announces the allocatable ones are healthy.
+    gpus_allocatable: int | None = None
+    gpus_announced: int | None = None
     where: tuple[str, ...] | None = None  # the GPUs in need
     source: str | None = None
     matched_by: str | None = None
@@ -28,8 +31,9 @@ class Reading:
 
 def observe(params: Params, sources: Sources) -> Reading:
     looked = look(params, sources, READINGS)
+    counted = _counted(looked, sources)
     if not looked.told:
-        return Reading(missing=missing(looked, READINGS), gpus_allocatable=_allocatable(looked, sources))
+        return replace(counted, missing=missing(looked, READINGS))
     actions = [_action(one) for one in looked.told]
     known = [action for action in actions if action is not None]
     worst = max(known, key=lambda action: action.rank, default=None)
@@ -37,7 +41,8 @@ def observe(params: Params, sources: Sources) -> Reading:
         worst = None  # the GPU that did not say may be the one
     in_need = [one for one, action in zip(looked.told, actions, strict=True) if _needs(one, action)]
     by_agent = all(one.source == "agent" for one in looked.told)
-    return Reading(
+    return replace(
+        counted,
         action=worst.name if worst else None,
         action_class=worst.class_.value if worst else None,
         do=worst.do if worst else None,
@@ -46,7 +51,6 @@ def observe(params: Params, sources: Sources) -> Reading:
         gpus_lost=sum(one.gpu.state == "lost" for one in looked.told) if by_agent else None,
         gpus_silent=sum(one.gpu.state in ("silent", "unreadable") for one in looked.told) if by_agent else None,
         gpus_in_need=len(in_need) if in_need or len(known) == len(actions) else None,
-        gpus_allocatable=_allocatable(looked, sources),
         where=tuple(one.where for one in in_need),
         source=looked.source,
         matched_by=looked.matched_by,
@@ -69,11 +73,11 @@ def _needs(one: Told, action: RecoveryAction | None) -> bool:
     return one.gpu.state == "lost" or (action is not None and action.name != "none")
 
 
-def _allocatable(looked: Looked, sources: Sources) -> int | None:
+def _counted(looked: Looked, sources: Sources) -> Reading:
     if len(looked.scope.nodes) != 1 or looked.scope.pods is not None or not sources.live:
-        return None
+        return Reading()
     try:
         node = sources.cluster.node(looked.scope.nodes[0])
     except SourceError:
-        return None
-    return None if node is None else node.gpus
+        return Reading()
+    return Reading() if node is None else Reading(gpus_allocatable=node.gpus, gpus_announced=node.gpu_capacity)

@@ -266,3 +266,10 @@ def test_a_budget_that_was_just_made_lets_nobody_go():
     labelled = objects.pod({**pod(), "metadata": {**META, "labels": {"app": "chat"}}})
     canary = objects.pod({**pod(), "metadata": {**META, "labels": {"app": "chat", "canary": "yes"}}})
     assert found.selects(labelled) and not found.selects(canary)
+
+
+def test_gpus_that_the_device_plugin_calls_unhealthy_are_announced_and_not_allocatable():
+    raw = {"metadata": META, "status": {"capacity": {"nvidia.com/gpu": "8"}, "allocatable": {"nvidia.com/gpu": "7"}}}
+    found = objects.node(raw)
+    assert (found.gpus, found.gpu_capacity) == (7, 8)
+    assert objects.node({"metadata": META, "status": {}}).gpu_capacity is None

@@ -79,6 +79,14 @@ def test_what_kubernetes_counts_is_only_for_now_and_may_be_unknown():
     assert ask(gpu(0), change=lambda cluster: cluster.machines.clear()).gpus_allocatable is None
 
 
+def test_how_many_the_device_plugin_announces_is_told_beside_those_that_it_offers():
+    def sick(cluster):
+        cluster.machines["gpu-01"] = replace(cluster.machines["gpu-01"], gpus=7, gpu_capacity=8)
+
+    found = ask(gpu(0), change=sick)
+    assert (found.gpus_allocatable, found.gpus_announced) == (7, 8)
+
+
 def test_of_a_replica_the_nodes_count_says_nothing():
     sources, cluster, _ = world()
     pod = cluster.pods[0]
