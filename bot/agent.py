@@ -17,7 +17,7 @@ from bot.gpu_readings import EventPage, Gpu, GpuNode, Holder, Watching, pci_key
 from bot.inbound.agent_api import AgentApi
 from bot.inbound.agent_metrics import registry
 from bot.inbound.server import HttpServer, new_api
-from bot.outbound.gpu_history import GpuHistory, Sighting, boot_id
+from bot.outbound.gpu_history import GpuHistory, Sighting, boot_id, booted_at
 from bot.outbound.gpu_holders import KubeletPods, holder_of_process
 from bot.outbound.kernel_log import KernelLine, KernelLog
 from bot.outbound.nvml import GpuReader
@@ -86,6 +86,7 @@ class Agent:
             nvml=sweep.nvml,
             sweep_seconds=sweep.seconds,
             watching=self._watching(),
+            booted_at=booted_at(),
             holders_by="kubelet" if self._pods.known else "processes",
             holders_problem=self._pods.problem,
         )

@@ -216,6 +216,7 @@ class GpuNode:
     nvml: str | None = None
     sweep_seconds: float | None = None
     watching: Watching | None = None
+    booted_at: datetime | None = None  # of the node
     holders_by: Literal["kubelet", "processes"] | None = None  # what joins GPUs to pods here
     holders_problem: str | None = None
 

@@ -7,11 +7,12 @@ event here, with a count.
 import json
 import os
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -249,6 +250,11 @@ def _alike(event: GpuEvent, seen: Sighting) -> bool:
     if event.gpu_uuid and seen.gpu_uuid:
         return event.gpu_uuid == seen.gpu_uuid
     return event.pci is not None and event.pci == seen.pci
+
+
+def booted_at() -> datetime:
+    """Of the node: a container has its clock."""
+    return datetime.now(UTC) - timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 def boot_id() -> str:

@@ -22,6 +22,7 @@ from bot.vllm.xids import Resolution, Seen, resolve, xid
 
 READINGS = ("recovery_action",)
 NONE = "none"
+_CLOCKS = timedelta(seconds=5)  # a clock that is set while the node starts moves the time of its start
 
 
 class Params(gpus.Params):
@@ -59,6 +60,7 @@ class _Found:
     where: str
     event: GpuEvent
     source: str
+    rebooted_since: bool = False  # its node; a reset of the GPU alone leaves no trace
 
 
 def observe(params: Params, sources: Sources) -> Reading:
@@ -123,7 +125,8 @@ def _minutes_since(event: GpuEvent, now: datetime) -> float:
 def _resolution(ones: Sequence[_Found], looked: Looked) -> Resolution:
     gpu = next((one.gpu for one in looked.told if ones[0].gpu in _keys(one.gpu)), None)
     recovery = gpu.recovery_action if gpu is not None else None
-    found = resolve([Seen(one.event.xid or 0, one.event.message) for one in ones], recovery=recovery)
+    seen = [Seen(one.event.xid or 0, one.event.message, one.rebooted_since) for one in ones]
+    found = resolve(seen, recovery=recovery)
     assert found is not None  # there is at least one
     return found
 
@@ -150,7 +153,9 @@ def _of_agents(looked: Looked, sources: Sources, since: datetime) -> tuple[list[
             if key is None and not whole_node:
                 continue  # of a GPU that is somebody else's
             gpu = key or event.gpu_uuid or event.pci or "?"
-            found.append(_Found(gpu, labels.get(gpu, f"{gpu} on {node}"), event, AGENT))
+            booted_at = looked.agents[node].booted_at
+            rebooted = booted_at is not None and event.last_at < booted_at - _CLOCKS
+            found.append(_Found(gpu, labels.get(gpu, f"{gpu} on {node}"), event, AGENT, rebooted))
     return found, notes
 
 

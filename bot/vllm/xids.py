@@ -109,6 +109,7 @@ class Seen:
 
     number: int
     message: str | None = None
+    rebooted_since: bool = False  # the node has been started anew, so that the GPU was reset
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,10 @@ def resolve(seen: Sequence[Seen], *, recovery: str | None = None) -> Resolution 
     """`seen` on one GPU, oldest first; `recovery` is what its recovery action says now. None: nothing was seen."""
     if not seen:
         return None
+    # What only a replacement mends outlives a reboot. A GPU that is still ill says so anew.
+    past, seen = seen, [one for one in seen if not one.rebooted_since or xid(one.number).class_ is XidClass.RMA]
+    if not seen:
+        return Resolution(past[-1].number, XidClass.WATCH, _DO[XidClass.WATCH], "the node has been started anew since")
     asked = [(place, code) for place, one in enumerate(seen) if (code := _new_action(one)) is not None]
     if asked and asked[-1][1] != 0:
         return _asked_for(asked[-1][1])

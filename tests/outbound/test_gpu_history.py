@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bot.gpu_readings import Holder
-from bot.outbound.gpu_history import GpuHistory, Sighting, boot_id
+from bot.outbound.gpu_history import GpuHistory, Sighting, boot_id, booted_at
 
 AT = datetime(2026, 11, 25, 2, 7, tzinfo=UTC)
 LINE = Sighting(
@@ -246,3 +246,9 @@ def test_without_a_file_it_says_so():
 
 def test_a_boot_has_a_name():
     assert boot_id() == boot_id() != ""
+
+
+def test_a_node_was_booted_before_now_and_the_time_of_it_stands():
+    first, second = booted_at(), booted_at()
+    assert first < datetime.now(UTC)
+    assert abs(second - first) < timedelta(seconds=1)

@@ -92,6 +92,14 @@ def test_what_the_driver_asked_for_in_its_log_overrides_the_table():
     assert ask(xid(31, seq=1), xid(154, seq=2, message=words)).xid_class == "reboot"
 
 
+def test_a_reboot_since_the_xid_is_known_and_a_reset_of_the_gpu_alone_is_not():
+    anew = agent(gpu(0), gpu(1), booted_at=NOW - timedelta(minutes=10))
+    found = ask(xid(95, minutes=20), node=anew)
+    assert (found.seen, found.xid, found.xid_class, found.last_minutes) == (True, 95, "watch", 20)
+    assert ask(xid(95, minutes=9), node=anew).xid_class == "reset"
+    assert ask(xid(95, minutes=20)).xid_class == "reset"
+
+
 def test_where_authorities_differ_it_says_so():
     assert ask(xid(48)).disagreement
     assert ask(xid(31)).disagreement is None

@@ -126,6 +126,14 @@ def test_what_the_driver_no_longer_asks_for_is_over():
     assert resolved(95, Seen(154, DONE), 31).number == 31
 
 
+def test_what_came_before_the_nodes_last_start_is_over_but_for_a_replacement():
+    found = resolve([Seen(95, rebooted_since=True)])
+    assert (found.number, found.class_) == (95, XidClass.WATCH)
+    assert "started anew since" in found.because
+    assert resolve([Seen(95, rebooted_since=True), Seen(31)]).number == 31
+    assert resolve([Seen(157, rebooted_since=True)]).class_ is XidClass.RMA
+
+
 def test_a_recovery_that_only_a_newer_driver_knows_is_not_nothing():
     found = resolved(Seen(154, "GPU recovery action changed from 0x0 (None) to 0x9 (Something New)"))
     assert found.class_ is XidClass.RESET
