@@ -3,6 +3,7 @@
 Where a test posts a webhook, it plays Alertmanager; a real one does what it can be brought to do.
 """
 
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -169,3 +170,20 @@ def test_without_the_right_token_nothing_is_taken_in(quiet: Scene, name: str, to
     assert post(quiet, webhook("Right" + name)) == 200
     card_of(quiet, "Right" + name)
     assert not quiet.rows(f"SELECT 1 FROM alert WHERE labels LIKE '%\"{name}\"%'")
+
+
+# ---------------------------------------------------------------------------------------------- what is typed
+
+
+def test_what_is_typed_is_answered_to_whoever_typed_it(quiet: Scene, name: str) -> None:
+    assert post(quiet, webhook(name)) == 200
+    card_of(quiet, name)
+    ((number, *_),) = incidents(quiet, name)
+    quiet.alice.type("/vllm status")
+    quiet.alice.wait_message(re.compile(r"chat-70b · 3 of 3 ready"))
+    quiet.alice.type("/vllm staus")
+    quiet.alice.wait_message("did you mean status?")
+    quiet.alice.type(f"/vllm audit inc-{number}")
+    told = quiet.alice.wait_message(f"audit entries of inc-{number}")
+    assert "incident.opened" in told and "The chain holds" in told, told
+    assert not any("3 of 3 ready" in str(m) or "incident.opened" in str(m) for m in quiet.messages())
