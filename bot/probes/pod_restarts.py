@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bot.fleet import Service
 from bot.ports import Container, Event, Pod, SourceError, Sources
-from bot.probes.asking import Later, number
+from bot.probes.asking import Later, number, whole
 from bot.probes.in_common import Troubled, newest_revisions, of_newest_revision, on_one_node
 from bot.probes.naming import names
 from bot.probes.served import pods_of, selector_of, service_of
+from bot.vllm import series
 from bot.vllm.arguments import serving_container
 from bot.vllm.crashes import Crash, Ending, endings
 
@@ -67,6 +68,10 @@ class Reading:
     probe_killed_pods: str | None = None
     probe_killed_minutes_ago: float | None = None
     probe_killed_lived_seconds: float | None = None
+    # Of vLLM's container in the pods that crashed: processes that the kernel killed for want of host memory, as
+    # cAdvisor counts them; one that was not the first of its container ends it with another reason.
+    kernel_kills: int | None = None
+    host_memory_pods: str | None = None  # in which the kernel killed it, or a process of it
     pod: str | None = None  # the one that crashed last
     node: str | None = None  # its node
     exit_code: int | None = None
@@ -112,6 +117,7 @@ def observe(params: Params, sources: Sources) -> Reading:
     return Reading(
         **counts,
         **_last(seen, sources.now),
+        **_kernel_kills(sources, seen, params.within_seconds),
         **_by_kind(seen, sources.now, killers_known=events_missing is None),
         restarts=max(round(_or_none(counted) or 0), counts["crashes"]),
         image_pulls_failing=sum(_waits(pod, _PULLING) is not None for pod in pods),
@@ -315,6 +321,29 @@ def _counted(sources: Sources, service: Service, within_seconds: float) -> float
     metric, span = "kube_pod_container_status_restarts_total", f"{round(within_seconds)}s"
     either = " or ".join(f"increase({metric}{{{s}}}[{span}])" for s in (selector, claimed))
     return number(sources.metrics, f"sum({either})")
+
+
+def _kernel_kills(sources: Sources, seen: Sequence[_Seen], within_seconds: float) -> dict[str, Any]:
+    """A container beside vLLM's that ran out of its own memory says nothing about why vLLM ended."""
+    crashed = [s for s in seen if s.ending is not None]
+    killed = {s.pod.name for s in crashed if s.ending is not None and s.ending.crash is Crash.OOM_KILLED}
+    if not crashed:
+        return {}
+    patterns: dict[str, list[str]] = {}
+    for one in crashed:
+        patterns.setdefault(one.pod.namespace, []).append(one.pod.name.replace(".", r"\."))
+    containers = series.any_of(sorted({s.container.name for s in crashed}))
+    counter = f"container_oom_events_total{{{series.pods_matcher(patterns)},container=~{containers}}}"
+    try:
+        asked = f"sum by (namespace, pod) (increase({counter}[{round(within_seconds)}s]))"
+        samples = whole(sources.metrics, asked).samples
+    except SourceError:
+        samples = ()
+    counts = {s.labels.get("pod", ""): round(s.value) for s in samples}
+    return {
+        "kernel_kills": sum(counts.values()) if counts else None,
+        "host_memory_pods": names(killed | {pod for pod, count in counts.items() if count}),
+    }
 
 
 def _budget(sources: Sources, service: Service) -> tuple[float | None, bool] | None:

@@ -6,7 +6,7 @@ import pytest
 from bot.ports import ContainerState
 from bot.probes.pod_restarts import Params, observe
 from tests.fakes import NOT_ANSWERING, NOW, container
-from tests.probes.fleets import world
+from tests.probes.fleets import by_pod, world
 
 
 def ended(code, reason="Error", *, minutes_ago=4.0, lived=600.0):
@@ -64,6 +64,20 @@ def test_who_ran_out_of_memory_is_told_though_another_crashed_after_it():
     assert (found.pod, found.minutes_ago) == (second, 2)
     assert (found.oom_killed_pods, found.oom_killed_minutes_ago) == (first, 9)
     assert (found.engine_died_pods, found.engine_died_minutes_ago, found.probe_killed_pods) == (third, 4, None)
+
+
+def test_what_the_kernel_killed_counts_in_vllms_own_container_of_pods_that_crashed():
+    sources, cluster, _ = crashed(ended(0), ended(137, "OOMKilled"))
+    first, second, third = (pod.name for pod in cluster.pods)
+    assert (ask(sources).kernel_kills, ask(sources).host_memory_pods) == (None, second)  # not exported
+    sources.metrics.answers["container_oom_events_total"] = by_pod(cluster, 1.02)
+    found = ask(sources)
+    assert found.kernel_kills == 1
+    assert sorted(found.host_memory_pods.split(", ")) == sorted([first, second])
+    asked = next(query for query in sources.metrics.asked if "container_oom_events_total" in query)
+    assert 'container=~"vllm"' in asked and third not in asked
+    sources.metrics.answers["container_oom_events_total"] = by_pod(cluster, 0)
+    assert (ask(sources).kernel_kills, ask(sources).host_memory_pods) == (0, second)
 
 
 def test_an_old_crash_is_no_crash_of_now():
