@@ -151,7 +151,7 @@ def by_their_servers(sources: Sources, pods: tuple[ServingPod, ...]) -> tuple[Se
     for pod in pods:
         if pod.pod.ready and pod.address is not None and _image(pod) not in asked:
             asked[_image(pod)] = Later(_version(sources, pod.address))
-    said = {image: version_in(version) for image, later in asked.items() if (version := later.get()) is not None}
+    said = {image: version_in(text) for image, later in asked.items() if (text := later.get()) is not None}
     return tuple(
         replace(pod, version=version, effective=effective(pod.arguments, version, pod.gpu))
         if (version := said.get(_image(pod))) is not None
