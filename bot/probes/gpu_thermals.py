@@ -11,7 +11,7 @@ from bot.gpu_readings import Gpu
 from bot.ports import Sources
 from bot.probes.gpus import Params as Params
 from bot.probes.gpus import Told, any_true, look, missing
-from bot.vllm.clocks import POWER_BRAKE, THERMAL
+from bot.vllm.clocks import HARDWARE, POWER_BRAKE, THERMAL, one_of
 
 READINGS = (
     "temperature.gpu_celsius",
@@ -66,8 +66,21 @@ def observe(params: Params, sources: Sources) -> Reading:
         gpus=len(gpus),
         source=looked.source,
         matched_by=looked.matched_by,
-        missing=missing(looked, READINGS),
+        missing="; ".join(filter(None, (_unsaid(looked.told), missing(looked, READINGS)))) or None,
     )
+
+
+def _unsaid(told: Sequence[Told]) -> str | None:
+    found = [one.where for one in told if HARDWARE in (one.gpu.clocks.event_reasons or ()) and _unknown(one.gpu)]
+    return (
+        f"{', '.join(found)}: its hardware slows it down, and does not say whether for heat or for power"
+        if found
+        else None
+    )
+
+
+def _unknown(gpu: Gpu) -> bool:
+    return _is(THERMAL)(gpu) is None or _is(POWER_BRAKE)(gpu) is None
 
 
 def _is(reasons: Iterable[str]) -> Callable[[Gpu], bool | None]:
@@ -75,7 +88,7 @@ def _is(reasons: Iterable[str]) -> Callable[[Gpu], bool | None]:
     wanted = set(reasons)
 
     def check(gpu: Gpu) -> bool | None:
-        return None if gpu.clocks.event_reasons is None else bool(wanted & set(gpu.clocks.event_reasons))
+        return None if gpu.clocks.event_reasons is None else one_of(wanted, gpu.clocks.event_reasons)
 
     return check
 

@@ -1,5 +1,7 @@
 """Why a GPU's clocks are lower than they could be: the bits of NVML and DCGM by name, and which of them are trouble."""
 
+from collections.abc import Collection, Iterable
+
 REASONS = {
     0x1: "gpu_idle",
     0x2: "applications_clocks_setting",
@@ -13,7 +15,18 @@ REASONS = {
 }
 THERMAL = frozenset({"sw_thermal_slowdown", "hw_thermal_slowdown"})
 POWER_BRAKE = frozenset({"hw_power_brake_slowdown"})
-# "hw_slowdown" is heat or the power brake, whichever of them stands beside it. "sw_power_cap" is normal at full load.
+# Heat or the power brake, whichever of the two stands beside it; alone, it may be either. "sw_power_cap" is normal at
+# full load.
+HARDWARE = "hw_slowdown"
+_WHY = frozenset({"hw_thermal_slowdown", "hw_power_brake_slowdown"})
+
+
+def one_of(wanted: Iterable[str], told: Collection[str]) -> bool | None:
+    """Is one of these among the reasons that are told? None: the hardware slows the GPU down, and does not say why."""
+    if set(wanted) & set(told):
+        return True
+    may_be_meant = bool(set(wanted) & _WHY)
+    return None if may_be_meant and HARDWARE in told and not _WHY & set(told) else False
 
 
 def reasons(bits: int) -> tuple[str, ...]:

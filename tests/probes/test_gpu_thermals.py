@@ -27,9 +27,9 @@ def test_the_hottest_and_the_nearest_to_its_threshold():
     assert (found.source, found.matched_by, found.missing) == ("agent", "node", None)
 
 
-@pytest.mark.parametrize("reason", ["sw_thermal_slowdown", "hw_thermal_slowdown"])
-def test_a_gpu_slowed_by_heat_is_named(reason):
-    found = ask(hot(0, 60), hot(1, 90, reasons=["hw_slowdown", reason]))
+@pytest.mark.parametrize("reasons", [["sw_thermal_slowdown"], ["hw_slowdown", "hw_thermal_slowdown"]])
+def test_a_gpu_slowed_by_heat_is_named(reasons):
+    found = ask(hot(0, 60), hot(1, 90, reasons=reasons))
     assert (found.thermal_slowdown, found.power_brake) == (True, False)
     assert found.where == ("GPU 1 (GPU-1, 01:00) on gpu-01",)
 
@@ -37,6 +37,14 @@ def test_a_gpu_slowed_by_heat_is_named(reason):
 def test_a_power_brake_is_not_heat():
     found = ask(hot(0, 60, reasons=["hw_slowdown", "hw_power_brake_slowdown"]))
     assert (found.thermal_slowdown, found.power_brake, len(found.where)) == (False, True, 1)
+
+
+def test_hardware_that_slows_a_gpu_down_and_does_not_say_why_rules_neither_cause_out():
+    found = ask(hot(0, 60), hot(1, 60, reasons=["hw_slowdown"]))
+    assert (found.thermal_slowdown, found.power_brake, found.where) == (None, None, ())
+    assert "GPU 1 (GPU-1, 01:00) on gpu-01: its hardware slows it down, and does not say" in found.missing
+    found = ask(hot(0, 60, reasons=["hw_slowdown", "sw_thermal_slowdown"]))
+    assert (found.thermal_slowdown, found.power_brake) == (True, None)
 
 
 def test_the_power_limit_at_full_load_is_normal():

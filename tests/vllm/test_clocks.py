@@ -1,6 +1,6 @@
 import pynvml
 
-from bot.vllm.clocks import POWER_BRAKE, REASONS, THERMAL, reasons
+from bot.vllm.clocks import POWER_BRAKE, REASONS, THERMAL, one_of, reasons
 
 
 def test_bits_are_told_by_name():
@@ -27,3 +27,10 @@ def test_the_bits_are_nvmls():
     }
     assert {name: bit for bit, name in REASONS.items()} == nvml
     assert set(nvml) >= THERMAL | POWER_BRAKE
+
+
+def test_a_slowdown_by_hardware_alone_may_be_either():
+    assert (one_of(THERMAL, ["hw_slowdown"]), one_of(POWER_BRAKE, ["hw_slowdown"])) == (None, None)
+    assert one_of(POWER_BRAKE, ["hw_slowdown", "hw_thermal_slowdown"]) is False
+    assert one_of({"sw_power_cap"}, ["hw_slowdown"]) is False
+    assert one_of(THERMAL, []) is False
