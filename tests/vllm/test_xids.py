@@ -36,7 +36,7 @@ def resolved(*seen: int | Seen, recovery: str | None = None) -> Resolution:
         ((46, 62, 64, 74, 95, 109, 110, 119, 120, 136, 140, 143, 155, 156, 158), XidClass.RESET),
         ((79, 151), XidClass.REBOOT),
         ((157,), XidClass.RMA),
-        ((38, 44, 63, 92, 93, 121), XidClass.WATCH),
+        ((38, 44, 63, 92, 93, 108, 121, 137), XidClass.WATCH),
         ((45, 48, 144, 149, 150, 154, 171, 172), XidClass.COMPANIONS),
     ],
 )
