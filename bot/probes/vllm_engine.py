@@ -25,6 +25,7 @@ _STILL_LEAST_SECONDS = 8.0  # a long prompt that is not chunked takes whole seco
 _LONG_STEPS = 3  # times the longest prefill, where prompts are computed in one piece: so long a step may rightly take
 _NAMED = 3  # unclear ones whose reason is told
 _SLEPT_WINDOWS = 12  # an hour of windows of five minutes: how long ago they may have fallen asleep
+_LATELY_WINDOWS = 2
 _NEARLY_ALL = 0.999
 
 
@@ -61,6 +62,7 @@ class Reading:
     asleep_pods: str | None = None
     asleep_requests: int | None = None
     asleep_cut_off: int | None = None  # requests that were under way when they fell asleep, and ended there
+    asleep_cut_off_lately: int | None = None  # the same, of those that were still awake two windows ago
     asleep_how: str | None = None  # "asleep", or "paused"
     wake_path: str | None = None  # what a POST to it undoes
     dead_pod: str | None = None
@@ -85,7 +87,13 @@ def observe(params: Params, sources: Sources) -> Reading:
         return Reading(replicas=0 if found.missing is None else None, missing=why)
     told = _told(found, service.cold_start_seconds, _demand(arriving), sources.now)
     asleep = [r for r in found.all if r.state is ReplicaState.ASLEEP]
-    return replace(told, asleep_cut_off=_cut_off(sources, selector_of(sources, service), asleep)) if asleep else told
+    if not asleep:
+        return told
+    selector = selector_of(sources, service)
+    lately = Later(lambda: _cut_off(sources, selector, asleep, _LATELY_WINDOWS))
+    cut_off = _cut_off(sources, selector, asleep, _SLEPT_WINDOWS)
+    # Of those that have slept for longer, nothing is found lately.
+    return replace(told, asleep_cut_off=cut_off, asleep_cut_off_lately=None if cut_off is None else lately.get() or 0)
 
 
 def _longest_step(sources: Sources, service: Service) -> float:
@@ -102,13 +110,13 @@ def _longest_step(sources: Sources, service: Service) -> float:
     return 0.0 if slowest is None else slowest.high or slowest.low
 
 
-def _cut_off(sources: Sources, selector: str, asleep: Sequence[Replica]) -> int | None:
+def _cut_off(sources: Sources, selector: str, asleep: Sequence[Replica], windows: int) -> int | None:
     """vLLM ends what runs when it is told to sleep, and answers nothing more; its gauges then stand at 0. So what was
     under way at that moment is all that is seen of those who ask."""
     aborted = f'{series.FINISHED}{{{series.engines(selector)},finished_reason="abort"}}'
     awake = f'{series.SLEEP_STATE}{{{series.engines(selector)},sleep_state="awake"}} == 1'
     window = sources.window_seconds
-    looks_back = f"{round(_SLEPT_WINDOWS * window)}s:{max(1, round(window / 10))}s"
+    looks_back = f"{round(windows * window)}s:{max(1, round(window / 10))}s"
     then = f"last_over_time(({aborted} and on (namespace, pod, engine) {awake})[{looks_back}])"
     samples = whole(sources.metrics, f"sum by (namespace, pod) ({aborted}) - sum by (namespace, pod) ({then})").samples
     names_of = {(r.namespace, r.name) for r in asleep}

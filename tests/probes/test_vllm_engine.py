@@ -65,6 +65,21 @@ def test_what_was_cut_off_as_it_fell_asleep_tells_that_it_was_needed():
     assert ask(sources).asleep_cut_off is None, "it has never been seen awake"
     sources.metrics.answers[cut_off] = by_pod(cluster, 4, 7)
     assert ask(sources).asleep_cut_off == 4, "what another replica aborted is not counted"
+    asked = [query for query in sources.metrics.asked if cut_off in query]
+    assert len(asked) == 4 and sum("[600s:30s]" in query for query in asked) == 2
+
+
+def test_what_was_cut_off_long_ago_is_told_apart_from_what_was_lately():
+    sources, cluster = seen(p0="asleep", p1="working")
+    cut_off = 'finished_reason="abort"}) - sum by (namespace, pod)'
+
+    def long_ago(query, _):
+        return Answer(()) if "[600s:" in query else by_pod(cluster, 1, 0)
+
+    sources.metrics.answers[cut_off] = long_ago
+    assert (ask(sources).asleep_cut_off, ask(sources).asleep_cut_off_lately) == (1, 0)
+    sources.metrics.answers[cut_off] = by_pod(cluster, 1, 0)
+    assert ask(sources).asleep_cut_off_lately == 1
 
 
 def test_while_one_replica_is_unclear_it_is_not_known_that_none_hangs():
