@@ -5,7 +5,7 @@ Each kind of line is a field, true, false or not known: it is false only where a
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -266,8 +266,8 @@ def _told(logs: Sequence[_Log], *, complete: bool, missing: Sequence[str]) -> Re
         *missing,
         *([f"a log is cut off before it tells the phase: {', '.join(sorted(unclear))}"] if unclear else []),
     ]
-    families = {family.value: _has(family, logs, complete=complete) for family in Family}
-    told = {name: value for of in _TOLD for name, value in _words(of, logs).items()}
+    families: dict[str, Any] = {family.value: _has(family, logs, complete=complete) for family in Family}
+    told: dict[str, Any] = {name: value for of in _TOLD for name, value in _words(of, logs).items()}
     match = telling[1] if telling is not None else None
     shown = telling[0] if telling is not None else logs[0] if logs else None
     return Reading(
