@@ -59,6 +59,21 @@ class ContainerState:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigMount:
+    """A ConfigMap's keys as files of a container."""
+
+    path: str
+    config_map: str
+    keys: Mapping[str, str] | None = None  # file below `path` ("": `path` itself) to key; None: each by its own name
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigMap:
+    data: Mapping[str, str]
+    changed_at: datetime | None  # None: its creation and its changes are not told
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     name: str
     image: str
@@ -72,6 +87,7 @@ class Container:
     state: ContainerState | None
     last_state: ContainerState | None
     image_id: str = ""  # with the digest that was really pulled, once it runs
+    config_mounts: tuple[ConfigMount, ...] = ()
     readiness_probe: bool = False  # the kubelet asks it whether it answers; else `ready` only says that it runs
 
 
@@ -251,6 +267,10 @@ class ClusterReader(Protocol):
     def events(self, namespace: str, kind: str, name: str) -> tuple[Event, ...]: ...
     def autoscaler_of(self, ref: WorkloadRef) -> Autoscaler | None: ...
     def budgets(self, namespace: str) -> tuple[Budget, ...]: ...
+    def config_map(self, namespace: str, name: str) -> ConfigMap | None:
+        """SourceError where no role allows it, which is the rule."""
+        ...
+
     def pod_logs(self, namespace: str, pod: str, container: str, *, tail: int, previous: bool = False) -> str: ...
 
 

@@ -26,6 +26,7 @@ from bot.ports import (
     Budget,
     Change,
     Completion,
+    ConfigMap,
     ConflictError,
     Container,
     ContainerState,
@@ -105,6 +106,7 @@ class FakeCluster:
     autoscalers: dict[WorkloadRef, Autoscaler] = field(default_factory=dict)
     logs: dict[tuple[str, str, str, bool], str] = field(default_factory=dict)  # namespace, pod, container, previous
     limits: list[Budget] = field(default_factory=list)  # disruption budgets; `budgets` counts their pods
+    config_maps: dict[tuple[str, str], ConfigMap] | None = None  # by namespace and name; None: they may not be read
     changes: list[tuple[str, WorkloadRef | str]] = field(default_factory=list)  # real ones, in order
     leads: bool = True
     down: SourceError | None = None
@@ -359,6 +361,12 @@ class FakeCluster:
     def autoscaler_of(self, ref: WorkloadRef) -> Autoscaler | None:
         self._answer()
         return self.autoscalers.get(ref)
+
+    def config_map(self, namespace: str, name: str) -> ConfigMap | None:
+        self._answer()
+        if self.config_maps is None:
+            raise SourceError("Kubernetes", f"may not get configmaps in {namespace}")
+        return self.config_maps.get((namespace, name))
 
     def budgets(self, namespace: str) -> tuple[Budget, ...]:
         self._answer()

@@ -18,6 +18,7 @@ from bot.ports import (
     Budget,
     ClusterReader,
     Completion,
+    ConfigMap,
     Engines,
     Event,
     FiringAlert,
@@ -130,6 +131,9 @@ class OnceCluster:
 
     def budgets(self, namespace: str) -> tuple[Budget, ...]:
         return self._once.ask(lambda: self._cluster.budgets(namespace), "budgets", namespace)
+
+    def config_map(self, namespace: str, name: str) -> ConfigMap | None:
+        return self._once.ask(lambda: self._cluster.config_map(namespace, name), "config_map", namespace, name)
 
     def pod_logs(self, namespace: str, pod: str, container: str, *, tail: int, previous: bool = False) -> str:
         key = ("pod_logs", namespace, pod, container, tail, previous)

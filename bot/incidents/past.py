@@ -10,6 +10,7 @@ from bot.ports import (
     Autoscaler,
     Budget,
     Completion,
+    ConfigMap,
     Event,
     FiringAlert,
     Node,
@@ -84,6 +85,9 @@ class _NoPastCluster(_NoPast):
         self._refuse()
 
     def budgets(self, namespace: str) -> tuple[Budget, ...]:
+        self._refuse()
+
+    def config_map(self, namespace: str, name: str) -> ConfigMap | None:
         self._refuse()
 
     def pod_logs(self, namespace: str, pod: str, container: str, *, tail: int, previous: bool = False) -> str:

@@ -45,6 +45,20 @@ class Meta(BaseModel):
         return next((owner for owner in self.ownerReferences if owner.controller), None)
 
 
+class ManagedFields(BaseModel):
+    time: datetime | None = None
+
+
+class ChangedMeta(BaseModel):
+    creationTimestamp: datetime
+    managedFields: _List[ManagedFields] = []
+
+
+class ConfigMap(BaseModel):
+    metadata: ChangedMeta
+    data: _Map = {}
+
+
 class Owned(BaseModel):
     """Any object, as far as who controls it."""
 
@@ -83,6 +97,12 @@ class Resources(BaseModel):
         return gpu_count(self.limits) or gpu_count(self.requests)
 
 
+class VolumeMount(BaseModel):
+    name: str
+    mountPath: str
+    subPath: _Text = ""
+
+
 class ContainerSpec(BaseModel):
     name: str
     image: _Text = ""
@@ -91,6 +111,7 @@ class ContainerSpec(BaseModel):
     env: _List[Env] = []
     ports: _List[Port] = []
     resources: Resources = Resources()
+    volumeMounts: _List[VolumeMount] = []
     readinessProbe: dict[str, Any] | None = None
     restartPolicy: _Text = ""  # "Always" makes an init container a sidecar
 
@@ -131,9 +152,20 @@ class EmptyDir(BaseModel):
     medium: _Text = ""  # "Memory": a tmpfs, as vLLM's /dev/shm is
 
 
+class KeyToPath(BaseModel):
+    key: str
+    path: str
+
+
+class ConfigMapVolume(BaseModel):
+    name: _Text = ""
+    items: _List[KeyToPath] = []  # empty: every key, as a file of its name
+
+
 class Volume(BaseModel):
     name: str
     emptyDir: EmptyDir | None = None
+    configMap: ConfigMapVolume | None = None
 
 
 class PodSpec(BaseModel):

@@ -4,7 +4,7 @@ What the API server leaves out is empty, as Go leaves it; what is not known stay
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -14,6 +14,8 @@ from bot.outbound import kubernetes_forms as forms
 from bot.ports import (
     Autoscaler,
     Budget,
+    ConfigMap,
+    ConfigMount,
     Container,
     ContainerState,
     Event,
@@ -43,7 +45,7 @@ def pod(raw: Mapping[str, Any]) -> Pod:
     is_ready = ready is not None and ready.true
     waits_for_room = scheduled is not None and not scheduled.true and scheduled.reason == "Unschedulable"
     statuses = {s.name: s for s in (*found.status.containerStatuses, *found.status.initContainerStatuses)}
-    controller = meta.controller
+    controller, volumes = meta.controller, found.spec.volumes
     return Pod(
         namespace=meta.namespace,
         name=meta.name,
@@ -59,14 +61,16 @@ def pod(raw: Mapping[str, Any]) -> Pod:
         owner=controller.name if controller else None,
         owner_kind=controller.kind if controller else None,
         unschedulable=scheduled.message if scheduled is not None and waits_for_room else None,
-        containers=tuple(_container(spec, statuses.get(spec.name)) for spec in found.spec.containers),
+        containers=tuple(_container(c, statuses.get(c.name), volumes) for c in found.spec.containers),
         uid=meta.uid,
-        emptydirs=tuple(v.name for v in found.spec.volumes if v.emptyDir and v.emptyDir.medium != "Memory"),
-        init_containers=tuple(_container(spec, statuses.get(spec.name)) for spec in found.spec.initContainers),
+        emptydirs=tuple(v.name for v in volumes if v.emptyDir and v.emptyDir.medium != "Memory"),
+        init_containers=tuple(_container(c, statuses.get(c.name), volumes) for c in found.spec.initContainers),
     )
 
 
-def _container(spec: forms.ContainerSpec, status: forms.ContainerStatus | None) -> Container:
+def _container(
+    spec: forms.ContainerSpec, status: forms.ContainerStatus | None, volumes: Sequence[forms.Volume]
+) -> Container:
     return Container(
         name=spec.name,
         image=spec.image,
@@ -81,7 +85,25 @@ def _container(spec: forms.ContainerSpec, status: forms.ContainerStatus | None) 
         last_state=_state(status.lastState) if status else None,
         image_id=status.imageID if status else "",
         readiness_probe=spec.readinessProbe is not None,
+        config_mounts=tuple(_config_mounts(spec, volumes)),
     )
+
+
+def _config_mounts(spec: forms.ContainerSpec, volumes: Sequence[forms.Volume]) -> Iterator[ConfigMount]:
+    by_name = {volume.name: volume.configMap for volume in volumes if volume.configMap is not None}
+    for mount in spec.volumeMounts:
+        if (source := by_name.get(mount.name)) is None:
+            continue
+        keys = {item.path: item.key for item in source.items} or None
+        if mount.subPath:
+            keys = {"": (keys or {}).get(mount.subPath, mount.subPath)}
+        yield ConfigMount(mount.mountPath, source.name, keys)
+
+
+def config_map(raw: Mapping[str, Any]) -> ConfigMap:
+    found = _as(forms.ConfigMap, raw)
+    times = [one.time for one in found.metadata.managedFields if one.time is not None]
+    return ConfigMap(found.data, max([*times, found.metadata.creationTimestamp]))
 
 
 def _state(state: forms.State) -> ContainerState | None:

@@ -10,7 +10,7 @@ from typing import Any
 from bot.fleet import WorkloadRef
 from bot.outbound import kubernetes_objects as objects
 from bot.outbound.kubernetes_http import SOURCE, KubernetesHttp, name
-from bot.ports import Autoscaler, Budget, Event, Node, Pod, Revision, SourceError, Workload
+from bot.ports import Autoscaler, Budget, ConfigMap, Event, Node, Pod, Revision, SourceError, Workload
 
 _PLURAL = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
 _LOG_LIMIT_BYTES = 1024 * 1024
@@ -107,6 +107,10 @@ class KubernetesReader:
     def budgets(self, namespace: str) -> tuple[Budget, ...]:
         path = f"/apis/policy/v1/namespaces/{name(namespace)}/poddisruptionbudgets"
         return tuple(objects.budget(raw) for raw in self._http.items(path))
+
+    def config_map(self, namespace: str, name_: str) -> ConfigMap | None:
+        raw = self._http.find(f"/api/v1/namespaces/{name(namespace)}/configmaps/{name(name_)}")
+        return None if raw is None else objects.config_map(raw)
 
     def _replica_sets(self, ref: WorkloadRef, deployment: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         uid = objects.owned(deployment).uid

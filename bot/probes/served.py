@@ -8,6 +8,7 @@ from bot.ports import Container, Metrics, Node, Pod, SourceError, Sources
 from bot.probes.asking import Later, whole
 from bot.vllm import placement, series
 from bot.vllm.arguments import Arguments, arguments_of, serving_container
+from bot.vllm.config_file import mounted_from, options_of
 from bot.vllm.defaults import Effective, Gpu, Version, effective, gpu_of, version_in, version_of
 from bot.vllm.stuck import ENDED, living
 
@@ -131,17 +132,43 @@ def serving_pods(sources: Sources, service: Service) -> tuple[ServingPod, ...]:
     nodes_asked = Later(sources.cluster.nodes)
     pods = pods_of(sources, service)
     nodes = {node.name: node for node in nodes_asked.get()}
-    return tuple(serving for pod in pods if (serving := _serving(pod, nodes.get(pod.node or ""))) is not None)
+    return tuple(serving for pod in pods if (serving := _serving(sources, pod, nodes.get(pod.node or ""))) is not None)
 
 
-def _serving(pod: Pod, node: Node | None) -> ServingPod | None:
+def _serving(sources: Sources, pod: Pod, node: Node | None) -> ServingPod | None:
     container = serving_container(pod.containers)
     if container is None:
         return None
     arguments = arguments_of(container)
+    if arguments.config is not None:
+        arguments = _with_config(sources, pod, container, arguments)
     version = version_of(container.image)
     gpu = gpu_of(node.labels, node.gpu_product) if node is not None else None
     return ServingPod(pod, container, arguments, version, gpu, effective(arguments, version, gpu))
+
+
+def _with_config(sources: Sources, pod: Pod, container: Container, arguments: Arguments) -> Arguments:
+    """Those of its --config file, too, where that comes from a ConfigMap, the bot may read it, and it is still what the
+    replica has read at its start."""
+    source = mounted_from(container, arguments.config or "")
+    if source is None:
+        return arguments
+    name, key = source
+    try:
+        found = sources.cluster.config_map(pod.namespace, name)
+    except SourceError as error:
+        return replace(arguments, hidden=f"{arguments.hidden} (ConfigMap {name}: {error.why})")
+    started = container.state.at if container.state is not None else None
+    if found is None or key not in found.data:
+        why = f"ConfigMap {name} has no {key}"
+    elif started is None or found.changed_at is None or found.changed_at > started:
+        why = f"ConfigMap {name} may have changed since it started"
+    else:
+        try:
+            return arguments_of(container, options_of(found.data[key]))
+        except ValueError as error:
+            why = f"{key} of ConfigMap {name}: {error}"
+    return replace(arguments, hidden=f"{arguments.hidden} ({why})")
 
 
 def by_their_servers(sources: Sources, pods: tuple[ServingPod, ...]) -> tuple[ServingPod, ...]:

@@ -71,11 +71,13 @@ class Arguments:
     """given: option (dashes, none in front) to its last value; switches are "true" or "false".
 
     hidden: why there may be more than `given` tells, in words; what is not in `given` is then not known.
+    config: the path of a --config file that is loaded, and was not given to be read along.
     """
 
     given: Mapping[str, str]
     model: str | None
     hidden: str | None = None
+    config: str | None = None
 
     def number(self, option: str) -> int | None:
         """None if it is not given, or not a number (`--max-model-len auto`)."""
@@ -102,13 +104,16 @@ def serving_container(containers: Sequence[Container]) -> Container | None:
     return best if best is not None and mark(best) > 0 else None
 
 
-def arguments_of(container: Container) -> Arguments:
-    env = container.env
-    words, hidden = _words(container.command, container.args, env)
-    given, model = _read(words)
-    if given.get("config") == _LOADED:
-        hidden = hidden or "a --config file holds more options"
-    return Arguments({name: value for name, value in given.items() if name != "config"}, model, hidden)
+def arguments_of(container: Container, config: Sequence[str] | None = None) -> Arguments:
+    """config: the words of its --config file (`config_file.options_of`); those of the command line go before them."""
+    words, hidden = _words(container.command, container.args, container.env)
+    given, model, file = _read(words)
+    if file is not None and config is None:
+        return Arguments(given, model, hidden or "a --config file holds more options", file)
+    if file is not None and config is not None:
+        earlier, model_of_file, _ = _read(config)
+        given, model = {**earlier, **given}, model or model_of_file
+    return Arguments(given, model, hidden)
 
 
 def count(text: str) -> int | None:
@@ -229,12 +234,12 @@ class _Seen:
 
 # ------------------------------------------------------------------------------- what the words say
 
-_LOADED = "loaded"
 
-
-def _read(words: Sequence[str]) -> tuple[dict[str, str], str | None]:
+def _read(words: Sequence[str]) -> tuple[dict[str, str], str | None, str | None]:
+    """(options, model, the --config file that is loaded)."""
     given: dict[str, str] = {}
     model: str | None = None
+    file: str | None = None
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -248,10 +253,11 @@ def _read(words: Sequence[str]) -> tuple[dict[str, str], str | None]:
             value = _values(name, rest)
             if name == "config":
                 # vLLM loads the file only when it is a word of its own; `--config=file` passes unread.
-                value = _LOADED
-        name, value = _meant(name, value)
-        given[name] = value
-    return given, given.get("model") or model
+                file = value
+        if name != "config":
+            name, value = _meant(name, value)
+            given[name] = value
+    return given, given.get("model") or model, file
 
 
 def _is_option(word: str) -> bool:

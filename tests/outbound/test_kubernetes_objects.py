@@ -4,7 +4,7 @@ import pytest
 
 from bot.fleet import WorkloadRef
 from bot.outbound import kubernetes_objects as objects
-from bot.ports import SourceError
+from bot.ports import ConfigMount, SourceError
 
 AT = "2026-11-24T02:00:00Z"
 WHEN = datetime(2026, 11, 24, 2, tzinfo=UTC)
@@ -273,3 +273,33 @@ def test_gpus_that_the_device_plugin_calls_unhealthy_are_announced_and_not_alloc
     found = objects.node(raw)
     assert (found.gpus, found.gpu_capacity) == (7, 8)
     assert objects.node({"metadata": META, "status": {}}).gpu_capacity is None
+
+
+# ---------------------------------------------------------------------------------------------- config maps
+
+
+@pytest.mark.parametrize(
+    ("volume", "mount", "keys"),
+    [
+        ({}, {}, None),
+        ({"items": [{"key": "a", "path": "serve.yaml"}]}, {}, {"serve.yaml": "a"}),
+        ({}, {"subPath": "serve.yaml"}, {"": "serve.yaml"}),
+        ({"items": [{"key": "a", "path": "serve.yaml"}]}, {"subPath": "serve.yaml"}, {"": "a"}),
+    ],
+)
+def test_a_mounted_config_map_tells_which_key_is_which_file(volume, mount, keys):
+    container = {"name": "vllm", "volumeMounts": [{"name": "options", "mountPath": "/etc/vllm", **mount}]}
+    volumes = [{"name": "options", "configMap": {"name": "chat-options", **volume}}, {"name": "shm", "emptyDir": {}}]
+    found = objects.pod(pod({"containers": [container], "volumes": volumes}))
+    assert found.containers[0].config_mounts == (ConfigMount("/etc/vllm", "chat-options", keys),)
+
+
+def test_a_config_map_was_changed_when_anybody_last_did():
+    fields = [
+        {"manager": "helm", "time": "2026-11-24T01:00:00Z"},
+        {"manager": "kubectl", "time": "2026-11-24T02:00:00Z"},
+    ]
+    meta = {"name": "options", "creationTimestamp": "2026-11-20T00:00:00Z"}
+    found = objects.config_map({"metadata": {**meta, "managedFields": fields}, "data": {"a": "b"}})
+    assert (found.data, f"{found.changed_at:%d %H:%M}") == ({"a": "b"}, "24 02:00")
+    assert f"{objects.config_map({'metadata': meta}).changed_at:%d}" == "20"

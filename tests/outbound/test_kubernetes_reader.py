@@ -54,6 +54,25 @@ def test_a_pod_tells_its_arguments_node_address_and_gpus(world: World):
     assert world.reader.pod(pod.namespace, pod.name) == pod
 
 
+def test_a_config_map_is_read_only_where_a_role_names_it(world: World):
+    world.add_config_map("options", {"serve.yaml": "max-num-seqs: 64"})
+    with pytest.raises(SourceError, match="configmaps"):
+        world.reader.config_map(world.namespace, "options")
+    world.allow_config_map("options")
+    until(lambda: readable(world, "options") is not None)
+    found = world.reader.config_map(world.namespace, "options")
+    assert found.data == {"serve.yaml": "max-num-seqs: 64"}
+    assert found.changed_at is not None and found.changed_at.tzinfo is not None
+
+
+def readable(world: World, name: str):
+    """A role takes a moment until it holds."""
+    try:
+        return world.reader.config_map(world.namespace, name)
+    except SourceError:
+        return None
+
+
 def test_the_canarys_pods_are_not_the_workloads(world: World):
     stable, canary = world.deploy("chat", replicas=2), world.deploy("chat-canary", replicas=1)
     of_stable = {pod.name for pod in world.reader.pods_of(stable)}

@@ -3,20 +3,26 @@
 A world is what happens around the bot: people deploy, controllers run, somebody cordons a node.
 """
 
+import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
+
+from ruamel.yaml import YAML
 
 from bot.fleet import WorkloadRef
 from bot.outbound.kubernetes_http import KubernetesHttp
 from bot.outbound.kubernetes_reader import KubernetesReader
 from bot.outbound.kubernetes_writer import KubernetesWriter
-from bot.ports import Autoscaler, ClusterReader, ClusterWriter, Pod
+from bot.ports import Autoscaler, ClusterReader, ClusterWriter, ConfigMap, Pod
 from sandbox.controlplane.cluster import Cluster, VllmDeployment
 from sandbox.controlplane.control_plane import ControlPlane
 from tests.fakes import NOW, FakeCluster
+
+ROLES = Path(__file__).parents[2] / "deploy" / "base" / "rbac-read.yaml"
 
 
 class World(Protocol):
@@ -57,6 +63,10 @@ class World(Protocol):
     def event(self, pod: Pod, reason: str, message: str, *, minutes_ago: int) -> None: ...
     def autoscale(self, ref: WorkloadRef, minimum: int, maximum: int) -> None: ...
     def print(self, pod: Pod, lines: Sequence[str]) -> None: ...
+    def add_config_map(self, name: str, data: Mapping[str, str]) -> None: ...
+    def allow_config_map(self, name: str) -> None:
+        """As deploy/base/rbac-read.yaml says how."""
+        ...
 
 
 class FakeWorld:
@@ -65,6 +75,7 @@ class FakeWorld:
     def __init__(self) -> None:
         self.cluster = FakeCluster()
         self.reader = self.writer = self.cluster
+        self._config_maps: dict[tuple[str, str], ConfigMap] = {}
         for number in range(1, 5):
             self.cluster.add_node(f"gpu-{number:02}")
 
@@ -120,6 +131,12 @@ class FakeWorld:
 
     def autoscale(self, ref: WorkloadRef, minimum: int, maximum: int) -> None:
         self.cluster.autoscalers[ref] = Autoscaler(ref.name, minimum, maximum, 0, 0, keda=False)
+
+    def add_config_map(self, name: str, data: Mapping[str, str]) -> None:
+        self._config_maps[self.namespace, name] = ConfigMap(data, NOW)
+
+    def allow_config_map(self, name: str) -> None:
+        self.cluster.config_maps = self._config_maps
 
     def print(self, pod: Pod, lines: Sequence[str]) -> None:
         self.cluster.logs[pod.namespace, pod.name, "vllm", False] = "".join(f"{line}\n" for line in lines)
@@ -195,6 +212,17 @@ class RealWorld:
         found = self.reader.pod(self.namespace, name)
         assert found is not None
         return found
+
+    def add_config_map(self, name: str, data: Mapping[str, str]) -> None:
+        about = {"name": name, "namespace": self.namespace}
+        self.plane.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "data": dict(data)})
+
+    def allow_config_map(self, name: str) -> None:
+        marked = ROLES.read_text().split("#\n# apiVersion")[1]
+        text = "apiVersion" + re.sub(r"(?m)^# ", "", marked)
+        text = text.replace("namespace: llm}", f"namespace: {self.namespace}}}").replace("chat-70b-options", name)
+        for manifest in YAML(typ="safe").load_all(text):
+            self.plane.api.apply(manifest)
 
     def cordon(self, node: str) -> None:
         self.cluster.set_schedulable(node, False)

@@ -1,9 +1,10 @@
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from bot.incidents.past import as_of
-from bot.ports import Answer, Sample, SourceError
+from bot.ports import Answer, ConfigMap, ConfigMount, Sample, SourceError
 from bot.probes.served import pods_of, room_for, selector_of, service_of, serving_pods, why_silent
 from tests.fakes import NOT_ANSWERING, NOW, FakeMetrics, container
 from tests.probes.fleets import fleet_of, world
@@ -97,3 +98,41 @@ def test_a_pod_without_an_engine_is_left_out():
 def test_room_is_unknown_where_no_gpus_are_asked_for():
     sources, _, _ = world()  # the fake's template asks for none
     assert room_for(sources, service_of(sources, "chat")) is None
+
+
+# ------------------------------------------------------------------------------------------- a --config file
+
+
+def with_options(data=None, *, minutes_before_start=5, mounted=True):
+    """One replica, which has its options from a ConfigMap; `data` None: the bot may not read it."""
+    sources, cluster, _ = world(args=("org/model", "--config", "/etc/vllm/serve.yaml"), replicas=1)
+    serving = cluster.pods[0].containers[0]
+    mounts = (ConfigMount("/etc/vllm", "options"),) if mounted else ()
+    cluster.pods[0] = replace(cluster.pods[0], containers=(replace(serving, config_mounts=mounts),))
+    if data is not None:
+        changed = serving.state.at - timedelta(minutes=minutes_before_start)
+        cluster.config_maps = {("llm", "options"): ConfigMap(data, changed)}
+    (pod,) = serving_pods(sources, service_of(sources, "chat"))
+    return pod
+
+
+def test_a_config_file_from_a_config_map_is_read():
+    pod = with_options({"serve.yaml": "max-num-seqs: 48"})
+    assert (pod.effective.max_num_seqs, pod.arguments.hidden) == (48, None)
+    assert pod.effective.chunked_prefill is True  # the default holds, as all is seen
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({}, "may not get configmaps"),
+        ({"data": {"other.yaml": ""}}, "has no serve.yaml"),
+        ({"data": {"serve.yaml": "max-num-seqs: 48"}, "minutes_before_start": -5}, "may have changed since"),
+        ({"data": {"serve.yaml": "- max-num-seqs"}}, "no list of options"),
+        ({"data": {"serve.yaml": "max-num-seqs: 48"}, "mounted": False}, "a --config file holds more options"),
+    ],
+)
+def test_a_config_file_that_cannot_be_read_for_sure_stays_hidden(options, why):
+    pod = with_options(**options)
+    assert pod.effective.max_num_seqs is None and pod.effective.chunked_prefill is None
+    assert pod.arguments.hidden.startswith("a --config file holds more options") and why in pod.arguments.hidden
