@@ -201,7 +201,7 @@ HELPED = replace(
     ended_at=at(12),
     applied=Applied.YES,
     helped=Helped.YES,
-    outcome="TTFT P99 2.5–5 s → 0.25–0.5 s (limit 1 s), under 101% of the traffic",
+    outcome="TTFT P99 2.5–5 s → 0.25–0.5 s (limit 1 s), with 101% of the traffic of before",
 )
 MANUAL = Manual(
     142,

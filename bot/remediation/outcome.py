@@ -23,7 +23,7 @@ TRAFFIC_NEEDED = 0.8
 @dataclass(frozen=True, slots=True)
 class Outcome:
     helped: Helped
-    sentence: str  # marked up: "TTFT P99 2.5–5 s → 0.25–0.5 s (limit 1 s), under 98 % of the traffic"
+    sentence: str  # marked up: "TTFT P99 2.5–5 s → 0.25–0.5 s (limit 1 s), with 98 % of the traffic of before"
 
 
 def judge(before: SignalReading | None, after: SignalReading | None) -> Outcome:
@@ -99,7 +99,7 @@ def _clearly_better(before: SignalReading, after: SignalReading) -> bool:
 def _traffic(before: SignalReading, after: SignalReading) -> str:
     if not before.traffic or after.traffic is None:
         return ""
-    return f", under {after.traffic / before.traffic * 100:.0f} % of the traffic"
+    return f", with {after.traffic / before.traffic * 100:.0f} % of the traffic of before"
 
 
 def _limit(reading: SignalReading) -> str:

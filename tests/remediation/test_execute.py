@@ -27,7 +27,7 @@ def test_a_change_that_helps_is_applied_once_and_says_so(stage):
     stage.better_with(4)
     ended = stage.run(approved(stage))
     assert (ended.state, ended.applied, ended.helped) == (ProposalState.ENDED, Applied.YES, Helped.YES)
-    assert ended.outcome == "TTFT P99 2.5–5 s → 0.25–0.5 s (limit 1 s), under 100 % of the traffic"
+    assert ended.outcome == "TTFT P99 2.5–5 s → 0.25–0.5 s (limit 1 s), with 100 % of the traffic of before"
     assert stage.cluster.changes == [("scale", stage.ref)]
     assert [key for key in stage.said() if key.startswith("execution")] == ["execution:inc-1-p1:applied"]
     assert [a for a in stage.audited() if a.startswith(("proposal", "execution"))] == [

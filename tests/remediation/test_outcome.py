@@ -30,7 +30,7 @@ def helped(before, after) -> Helped:
 def test_back_within_the_threshold_by_the_whole_bucket_helped():
     outcome = judge(BAD, ttft(0.25, 0.5))
     assert outcome.helped is Helped.YES
-    assert outcome.sentence == "TTFT P99 2.5–5 s → 0.25–0.5 s (limit 1 s), under 100 % of the traffic"
+    assert outcome.sentence == "TTFT P99 2.5–5 s → 0.25–0.5 s (limit 1 s), with 100 % of the traffic of before"
 
 
 def test_the_same_bucket_did_not_help():
