@@ -16,6 +16,7 @@ from bot.audit import AuditEntry
 from bot.fleet import Fleet
 from bot.incidents.incident import Incident, Round, Store, Target
 from bot.incidents.target import resolve
+from bot.incidents.triage import merged
 from bot.ports import ClusterReader
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class Rounds:
             latest = tx.incident(incident.number)
             if latest is None:
                 return
-            if latest.target != target:
+            if target != incident.target and latest.target == incident.target:  # else an alert has told more meanwhile
                 latest = replace(latest, target=target)
                 tx.save_incident(latest)
             tx.save_round(done)
@@ -114,12 +115,13 @@ class Rounds:
 
     def _looked_up_again(self, incident: Incident) -> Target:
         """A target that could not be resolved when the alert came (the API server was down) may be now."""
-        if incident.target.service is not None and incident.target.unresolved is None:
-            return incident.target
+        known = incident.target
+        if known.unresolved is None and (known.service is not None or known.node is not None or known.also):
+            return known
         with self._store.read() as tx:
             alerts = tx.alerts_of(incident.number)
         for alert in alerts:
             found = resolve(alert.labels, self._cluster, self._fleet)
             if found.service is not None or found.node is not None:
-                return found
-        return incident.target
+                return replace(merged(known, found, leads=True), unresolved=found.unresolved)
+        return known

@@ -322,7 +322,7 @@ class _Desk:
             alert_names=_with(incident.alert_names, alert.name),
             began_at=began,
             runbook=named if leads else incident.runbook,
-            target=incident.target if storm else _merged(incident.target, target, leads=leads),
+            target=incident.target if storm else merged(incident.target, target, leads=leads),
         )
         if (new_kind or worse) and incident.alert_names:
             self._audit("incident.joined", joined, alert=alert.name, fingerprint=alert.fingerprint)
@@ -374,7 +374,7 @@ def started(alert: Alert) -> datetime | None:
         return None
 
 
-def _merged(old: Target, new: Target, *, leads: bool) -> Target:
+def merged(old: Target, new: Target, *, leads: bool) -> Target:
     """What was known stays, what was not known may be now, and no service is lost.
 
     leads: from now on it is the new alert's runbook that is asked, so it is asked about what this alert names. Else a

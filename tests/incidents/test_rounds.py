@@ -83,6 +83,39 @@ def test_two_rounds_of_one_incident_run_one_after_the_other(store, incident):
     assert begun == [1]
 
 
+NODE = Target(node="gpu-07", also=("chat-70b", "code-8b"))
+
+
+def test_a_nodes_incident_stays_the_nodes_whichever_of_its_services_has_an_alert_in_it(store, incident):
+    cluster = FakeCluster()
+    cluster.add_node("gpu-07")
+    cluster.add_workload(name="chat-70b", replicas=1, node="gpu-07")
+    with store.write() as tx:
+        tx.save_incident(replace(incident, target=NODE))
+        tx.join_alert(1, alert(namespace="llm", pod=cluster.pods[0].name))
+    Workshop(store, lambda incident, round: replace(round, ended_at=at(2)), cluster).run()
+    with store.read() as tx:
+        assert tx.incident(1).target == NODE
+
+
+def test_what_an_alert_told_of_the_target_meanwhile_is_not_overwritten(store, incident):
+    cluster = FakeCluster()
+    cluster.add_workload(name="chat-70b", replicas=1)
+    unresolved = replace(incident, target=Target(unresolved="Kubernetes could not be asked: down"))
+    with store.write() as tx:
+        tx.save_incident(unresolved)
+        tx.join_alert(1, alert(namespace="llm", pod=cluster.pods[0].name))
+
+    def meanwhile(incident, round):
+        with store.write() as tx:
+            tx.save_incident(replace(unresolved, target=NODE))
+        return replace(round, ended_at=at(2))
+
+    Workshop(store, meanwhile, cluster).run()
+    with store.read() as tx:
+        assert tx.incident(1).target == NODE
+
+
 def test_a_target_that_could_not_be_resolved_is_looked_up_again(store, incident):
     cluster = FakeCluster()
     cluster.add_workload(name="chat-70b", replicas=1)
