@@ -7,7 +7,7 @@ recorded must read the same when the workflow is run again after a crash.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel
@@ -23,6 +23,8 @@ from bot.remediation.proposal import Proposal
 from bot.remediation.world import World
 
 UNREADABLE = "unreadable"  # beside the values of Progress
+# An incident that burns is looked at more often than this.
+_FRESH_SECONDS = 300.0
 
 
 class Outside:
@@ -38,7 +40,7 @@ class Outside:
         proposal, incident = self._rows(proposal_id)
         seen = look_again(proposal, self._world, now)
         signal = self._signal(proposal, incident, now)
-        if unusable(signal) and (last := self._last_signal(proposal, incident)) is not None:
+        if unusable(signal) and (last := self._last_signal(proposal, incident, now)) is not None:
             signal = last
         window = signal.window_seconds if signal is not None else None
         return {
@@ -148,17 +150,26 @@ class Outside:
             return None
         return self._world.signal(incident, self._world.sources(now))
 
-    def _last_signal(self, proposal: Proposal, incident: Incident) -> SignalReading | None:
+    def _last_signal(self, proposal: Proposal, incident: Incident, now: datetime) -> SignalReading | None:
+        """What the incident's own runbook read last: a round that Prometheus did not answer read nothing. But no old
+        reading: the trouble may have passed since, and then the change would be said to have helped."""
         if not _is_its_signal(proposal, incident):
             return None
         with self._world.store.read() as tx:
-            last = tx.last_round(incident.number)
-        return last.signal if last is not None and last.as_of is None else None
+            rounds = tx.rounds_of(incident.number)
+        since = now - timedelta(seconds=_FRESH_SECONDS)
+        own = [r for r in rounds if r.as_of is None and r.runbook == incident.runbook]
+        read = [r.signal for r in own if r.ended_at is not None and r.ended_at >= since and _was_read(r.signal)]
+        return read[-1] if read else None
 
 
 def _is_its_signal(proposal: Proposal, incident: Incident) -> bool:
     """A change by hand may be of another service that the incident hits: the signal of its own says nothing of that."""
     return proposal.service in (None, incident.target.service)
+
+
+def _was_read(signal: SignalReading | None) -> bool:
+    return signal is not None and signal.error is None and signal.value is not None
 
 
 def _action(proposal: Proposal) -> tuple[Action, BaseModel]:

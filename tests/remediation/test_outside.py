@@ -1,6 +1,7 @@
 import json
 import math
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -39,6 +40,19 @@ def test_where_the_signal_cannot_be_read_the_last_rounds_is_taken(stage, proposa
         tx.save_round(stage.round(signal=stage.signal()))
     stage.latency = lambda: None
     assert signal_of(outside.look(proposal.id)["signal"]).low == 2.5
+
+
+def test_what_the_last_round_could_not_read_an_earlier_one_may_have(stage, proposal, outside):
+    unread = replace(stage.signal(), value=None, low=None, high=None, error="Prometheus did not answer")
+    strange = replace(stage.signal(), name="GPU errors")
+    with stage.store.write() as tx:
+        tx.save_round(stage.round(signal=stage.signal()))
+        tx.save_round(stage.round(number=2, signal=unread))
+        tx.save_round(replace(stage.round(number=3, signal=strange), runbook="gpu_hardware_failure"))
+    stage.latency = lambda: None
+    assert signal_of(outside.look(proposal.id)["signal"]).low == 2.5
+    stage.now += timedelta(seconds=301)
+    assert signal_of(outside.look(proposal.id)["signal"]).value is None
 
 
 def test_the_signal_of_another_service_says_nothing_of_this_ones_change(stage, proposal, outside):
