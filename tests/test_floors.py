@@ -31,8 +31,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 SIBLINGS = {
     "bot.commands": {"request", "dispatch", "context", "words"},
     "bot.probes": {
-        "asking", "canaries", "finder", "gateway", "gpus", "known_good", "naming", "replica_states", "rollouts",
-        "served",
+        "asking", "canaries", "finder", "gateway", "gpus", "in_common", "known_good", "naming", "replica_states",
+        "rollouts", "served",
     },
     "bot.actions": {"contract", "drainable", "finder", "nodes", "owners", "rolling", "tenants"},
 }  # fmt: skip
