@@ -18,6 +18,7 @@ import psycopg
 from sandbox.browser import Chromium, SlackBrowser
 from sandbox.controlplane.audit import AuditEntry
 from sandbox.controlplane.bot_account import USER
+from sandbox.fault_control import Entry
 from sandbox.world import Ground, Town, World, chat_70b
 
 Message = Mapping[str, Any]
@@ -159,8 +160,14 @@ class Scene:
 
     # ------------------------------------------------------------------------------------------ what must be true
 
+    def posted(self) -> list[Entry]:
+        """What Slack took as a new message of the channel, by the proxy's log: whatever became of it since."""
+        slack = self.world.ground.slack.control
+        return slack.log(kind="api", method="chat.postMessage", ok=True, channel=self.channel)
+
     def nothing_twice_nothing_lost(self) -> None:
-        """Each card and each message of the store stands in Slack once, under its own name; and nothing else does."""
+        """Each card and each message of the store stands in Slack once, under its own name; and nothing else does, nor
+        ever did: Slack took each of them once, and was asked to delete none."""
         until(lambda: not self._unsaid(), PATIENCE_SECONDS, f"Slack to have {self._unsaid()}")
         cards = self.rows("SELECT incident, ts FROM card")
         said = self.rows("SELECT id, key, ts FROM thread_message ORDER BY id")
@@ -168,6 +175,12 @@ class Scene:
         assert sorted(m["ts"] for m in shown) == sorted(ts for *_, ts in [*cards, *said])
         marked = Counter(b["block_id"] for m in shown for b in m.get("blocks", ()) if _is_marker(b.get("block_id")))
         assert set(marked.values()) == {1}, f"twice: {marked}"
+        names = [f"card-inc-{incident}" for incident, _ in cards] + [f"message-{id}" for id, *_ in said]
+        told = (str(id).removesuffix("-called") for post in self.posted() for id in post.get("block_ids", ()))
+        taken = Counter(name for name in told if name in names)
+        assert taken == Counter(names), f"taken by Slack, but not once each: {taken}"
+        assert sorted(post["ts"] for post in self.posted()) == sorted(m["ts"] for m in shown)
+        assert not self.world.ground.slack.control.log(kind="api", method="chat.delete")
         pictures = Counter(f["name"] for m in self.messages() for f in m.get("files", ()))
         assert set(pictures.values()) <= {1}, f"twice: {pictures}"
 
