@@ -1,6 +1,7 @@
 """Prometheus, the API server, Slack: each is away for a minute in the middle of a story. Nothing is called fine for
-lack of data, nothing is done blindly, and afterwards everything catches up. The three stories are played side by side,
-each in its own thread; each test looks at one.
+lack of data, nothing is done blindly, and afterwards everything catches up. What is away while a change runs holds up
+neither the change nor, once it is back, the end of the story. The stories are played side by side, each in its own
+thread; each test looks at one.
 """
 
 import re
@@ -16,12 +17,15 @@ from sandbox.world import Dials, Ground
 from tests.e2e.scene import OUTCOME_SECONDS, PATIENCE_SECONDS, REVIEW_SCALE, Scene, scene, until
 
 SECONDS = 60
+# While a change runs: that a minute is survived is tested already.
+SHORT_SECONDS = 10
 CARD = re.compile("Under-provisioned: ")  # an inconclusive verdict names it, too
-FINE = ("No known cause", "No cause is left", "fixed", ": Helped")
+FINE = ("No known cause", "No cause is left", "fixed after", "What fixed it", ": Helped")
+IN_PLACE = "SELECT 1 FROM proposal WHERE applied = 'yes'"
 
 
 def without_prometheus(ground: Ground, folder: Path) -> None:
-    """From before the alert on: it takes questions and answers none."""
+    """From before the alert on, and once more from the approval on: it takes questions and answers none."""
     with scene(ground, folder, dials=Dials(prometheus=True)) as story:
         with story.world.dials["prometheus"].control.down(Outage.HANG):
             began = time.monotonic()
@@ -32,7 +36,29 @@ def without_prometheus(ground: Ground, folder: Path) -> None:
             assert not any(label.startswith("Review") for label in story.alice.buttons("Inconclusive"))
         story.alice.wait_message(CARD)
         story.approve()
+        with story.world.dials["prometheus"].control.down(Outage.HANG):
+            until(lambda: story.rows(IN_PLACE), PATIENCE_SECONDS, "the change in place, whatever Prometheus does")
+            nothing_is_fine(story, time.monotonic(), SHORT_SECONDS)
         ended_well(story)
+
+
+def without_prometheus_until_the_end(ground: Ground, folder: Path) -> None:
+    """From the approval on, for longer than the outcome is waited for: whether it helped is not known."""
+    environment = {"REMEDIATION__SETTLE_SECONDS": "20"}
+    with scene(ground, folder, dials=Dials(prometheus=True), environment=environment) as story:
+        story.overload()
+        story.alice.wait_message(CARD)
+        story.approve()
+        with story.world.dials["prometheus"].control.down(Outage.REFUSE):
+            story.wait_told("Cannot tell whether it helped", OUTCOME_SECONDS)
+            assert story.replicas() == 4
+            (ended,) = [p for p in story.proposals() if p[1] == "ended"]
+            assert ended[2:4] == ("yes", "cannot tell"), ended
+            assert "Prometheus" in ended[4], ended
+            assert not any(word in str(story.cards()[0]) for word in FINE), story.cards()
+        story.thread_in_order("Approved", "Running", "Applied", "Cannot tell")
+        assert not any(": Helped" in text for text in story.thread()), story.thread()
+        story.nothing_twice_nothing_lost()
 
 
 def without_the_api_server(ground: Ground, folder: Path) -> None:
@@ -69,7 +95,7 @@ def reviewed_in_vain(story: Scene) -> None:
 
 
 def without_slack(ground: Ground, folder: Path) -> None:
-    """From before the alert on: the card is late, and says so."""
+    """From before the alert on: the card is late, and says so. Once more from the approval on: the change goes on."""
     with scene(ground, folder) as story:
         with story.world.ground.slack.control.down(Outage.ERROR):
             began = time.monotonic()
@@ -81,12 +107,18 @@ def without_slack(ground: Ground, folder: Path) -> None:
         story.alice.wait_message("after the alert")  # an edit: only where it stands tells how late it is
         story.world.ground.slack.control.wait_connected(1, seconds=PATIENCE_SECONDS)
         story.approve()
+        with story.world.ground.slack.control.down(Outage.ERROR):
+            until(lambda: story.rows(IN_PLACE), PATIENCE_SECONDS, "the change in place, whatever Slack does")
+            assert story.replicas() == 4
+            time.sleep(SHORT_SECONDS)
+            assert not any(": Applied" in text for text in story.thread()), story.thread()
         ended_well(story)
+        assert any(word in str(story.cards()[0]) for word in ("*Helped*", "What fixed it")), story.cards()
 
 
-def nothing_is_fine(story: Scene, began: float) -> None:
-    """Until the minute is over, in the card and in the thread."""
-    while time.monotonic() < began + SECONDS:
+def nothing_is_fine(story: Scene, began: float, seconds: float = SECONDS) -> None:
+    """Until the time is over, in the card and in the thread."""
+    while time.monotonic() < began + seconds:
         told = [str(story.cards()[0]), *story.thread()]
         assert not any(word in text for text in told for word in FINE), told
         time.sleep(0.5)
@@ -103,6 +135,7 @@ def ended_well(story: Scene) -> None:
 
 STORIES: Mapping[str, Callable[[Ground, Path], None]] = {
     "Prometheus": without_prometheus,
+    "Prometheus until the end": without_prometheus_until_the_end,
     "the API server": without_the_api_server,
     "Slack": without_slack,
 }
