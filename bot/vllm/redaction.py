@@ -58,7 +58,9 @@ _VALUES = tuple(
 )
 
 _QUOTE = re.compile(r"[bru]?(?P<escapes>\\*)(?P<quote>['\"])", re.IGNORECASE)
+_REACH = 20_000  # over so many characters brackets may go on in lines to come
 _CLOSED_BY = {"[": "]", "{": "}", "(": ")"}
+_STRUCTURE = re.compile(r"[\\'\"\[\]{}()\n]")
 
 
 def redact(text: str) -> str:
@@ -85,25 +87,34 @@ def _end_of_value(text: str, start: int) -> int:
     """Of the value in quotes or brackets that begins there; `start` if none does. One that was cut before its end
     reaches to the end of its line."""
     awaited: list[str] = []
-    at = start
-    while at < len(text):
+    at, far = start, max(start + _REACH, _end_of_line(text, start))
+    while at < min(len(text), far):
+        bracket = text[at]
         if (quote := _QUOTE.match(text, at)) is not None:
             after = _after_quote(text, quote)
             if after is None:
                 return _end_of_line(text, quote.start())
             at = after
-        elif text[at] in _CLOSED_BY:
-            awaited.append(_CLOSED_BY[text[at]])
+        elif bracket in _CLOSED_BY:
+            awaited.append(_CLOSED_BY[bracket])
             at += 1
-        elif awaited:
-            if text[at] == awaited[-1]:
+        elif not awaited or (bracket == "\n" and not _goes_on(text, at)):
+            return at
+        else:
+            if bracket == awaited[-1]:
                 awaited.pop()
             at += 1
-        else:
-            return at
         if not awaited:
             return at
-    return _end_of_line(text, start) if awaited else at
+        at = found.start() if (found := _STRUCTURE.search(text, at)) else len(text)
+    return _end_of_line(text, start)
+
+
+def _goes_on(text: str, newline: int) -> bool:
+    """Do brackets stay open there? In text that is laid out such a line ends with a comma or an opening bracket, or the
+    next begins with a closing one."""
+    before, after = text[max(0, newline - 200) : newline].rstrip()[-1:], text[newline : newline + 200].lstrip()[:1]
+    return before in (",", *_CLOSED_BY) or after in _CLOSED_BY.values()
 
 
 def _after_quote(text: str, opening: re.Match[str]) -> int | None:

@@ -84,6 +84,12 @@ def test_what_was_cut_within_a_quote_goes_to_the_end_of_its_line_and_no_further(
     assert told == "prompt: [redacted]\nCUDA error: an illegal memory access\nit can't be"
 
 
+def test_a_bracket_that_never_closes_costs_its_line_and_not_the_whole_text():
+    line = "prompt: ['a', and so on"
+    told = redact("\n".join([line] * 4000))
+    assert told == "\n".join(["prompt: [redacted]"] * 4000)
+
+
 def test_what_stands_beside_a_secret_stays():
     assert redact("{'api_key': ['a', 'b'], 'port': 8000}") == "{'api_key': [redacted], 'port': 8000}"
     assert redact("redis://user:pa55@cache:6379/0 refused") == "redis://[redacted]@cache:6379/0 refused"
