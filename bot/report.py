@@ -6,7 +6,7 @@ Text is written in a tiny markup that both renderers know: `*bold*`, backticks f
 
 import enum
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 
 def plain(value: object) -> str:
@@ -18,6 +18,19 @@ def plain(value: object) -> str:
 def moment(at: datetime, form: str = "time") -> str:
     """A time that Slack shows in the reader's zone. form: "time" | "date" (day and time)."""
     return f"<t:{int(at.timestamp())}:{form}>"
+
+
+def duration(time: timedelta) -> str:
+    """How long, in two units at most: 1.4 s, 48 s, 6 min 40 s, 2 h 5 min, 3 d 4 h."""
+    seconds = time.total_seconds()
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, big, small, step in ((86_400, "d", "h", 3_600), (3_600, "h", "min", 60), (60, "min", "s", 1)):
+        if whole >= size:
+            many, few = divmod(whole, size)
+            return f"{many} {big} {few // step} {small}" if few // step else f"{many} {big}"
+    return f"{whole} s"
 
 
 def mention(slack_id: str) -> str:

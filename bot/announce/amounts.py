@@ -5,6 +5,7 @@ import re
 from datetime import timedelta
 
 from bot.incidents.incident import SignalReading
+from bot.report import duration
 
 _NUMBER = re.compile(r"^-?[\d,.]+")
 
@@ -70,19 +71,6 @@ def is_bad(signal: SignalReading) -> bool | None:
     if signal.direction == "below":
         return True if high <= signal.threshold else False if low >= signal.threshold else None
     return True if low >= signal.threshold else False if high <= signal.threshold else None
-
-
-def duration(time: timedelta) -> str:
-    """How long, in two units at most: 1.4 s, 48 s, 6 min 40 s, 2 h 5 min, 3 d 4 h."""
-    seconds = time.total_seconds()
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for size, big, small, step in ((86_400, "d", "h", 3_600), (3_600, "h", "min", 60), (60, "min", "s", 1)):
-        if whole >= size:
-            many, few = divmod(whole, size)
-            return f"{many} {big} {few // step} {small}" if few // step else f"{many} {big}"
-    return f"{whole} s"
 
 
 def _seconds(value: float) -> str:

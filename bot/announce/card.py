@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from bot.announce import changes
-from bot.announce.amounts import amount, duration, reading
+from bot.announce.amounts import amount, reading
 from bot.announce.verdict import Ending, Outcome, Standing, blind_spots_by_reason, ending, ruled_out_of, standing
 from bot.announce.view import View
 from bot.incidents.alert import AlertStatus
 from bot.incidents.incident import STORM_TITLE, IncidentState, Round, SignalReading
 from bot.remediation.proposal import Applied, Helped, Proposal, ProposalState
-from bot.report import Button, Buttons, Fields, Menu, Note, Part, Report, Style, Text, mention, moment, plain
+from bot.report import Button, Buttons, Fields, Menu, Note, Part, Report, Style, Text, duration, mention, moment, plain
 from bot.runbook.schema import Severity
 from bot.vllm.redaction import redact
 

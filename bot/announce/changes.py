@@ -10,9 +10,8 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from bot.actions import finder
-from bot.announce.amounts import duration
 from bot.remediation.proposal import Applied, Approval, Helped, Proposal, ProposalState
-from bot.report import Button, Buttons, Code, Note, Part, Report, Text, mention, moment, plain
+from bot.report import Button, Buttons, Code, Note, Part, Report, Text, duration, mention, moment, plain
 from bot.vllm.redaction import redact
 
 _ENDINGS = {

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from bot.announce.amounts import duration
 from bot.announce.card import signal_words
 from bot.announce.changes import who
 from bot.announce.readings import in_words, missing, short
@@ -12,7 +11,7 @@ from bot.announce.view import View
 from bot.incidents.incident import Round
 from bot.incidents.judge import Finding, Observation, Query, Verdict
 from bot.remediation.proposal import Manual
-from bot.report import Code, Note, Part, Text, link, moment, plain
+from bot.report import Code, Note, Part, Text, duration, link, moment, plain
 from bot.vllm.redaction import redact
 
 LOG_LINES = 30

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bot.announce import changes
-from bot.announce.amounts import duration
 from bot.announce.evidence import by_hand, evidence
 from bot.announce.verdict import confirmed_of, of_round
 from bot.announce.view import View
 from bot.incidents.incident import IncidentState, Round, RoundReason, ThreadMessage
 from bot.remediation.proposal import ProposalState
-from bot.report import Note, Part, Report, Text, mention
+from bot.report import Note, Part, Report, Text, duration, mention
 
 # A message holds some 12,000 characters; with room for marks and escapes.
 PAGE_CHARACTERS = 9_000

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from bot.announce.amounts import duration
 from bot.commands.context import Context
 from bot.commands.words import UsageError, parameters, unknown
 from bot.gpu_readings import EventPage, Gpu, GpuEvent, GpuNode, pci_key
@@ -14,7 +13,7 @@ from bot.probes import gpu_xid
 from bot.probes import gpus as looking
 from bot.probes.asking import Later
 from bot.probes.gpus import Looked, look
-from bot.report import Note, Part, Report, Text, moment, plain
+from bot.report import Note, Part, Report, Text, duration, moment, plain
 from bot.vllm.xids import Seen, XidClass, recovery_actions, resolve, xid
 
 USAGE = "gpu [node]"

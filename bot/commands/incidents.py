@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from bot.announce.amounts import duration
 from bot.announce.verdict import standing
 from bot.announce.view import View, load
 from bot.commands.context import Context
 from bot.commands.words import parameters
 from bot.incidents.incident import Incident, IncidentState
 from bot.remediation.proposal import ProposalState
-from bot.report import Note, Report, Text, mention, moment, plain
+from bot.report import Note, Report, Text, duration, mention, moment, plain
 from bot.runbook.schema import Severity
 
 USAGE = "incidents"

@@ -1,13 +1,14 @@
 """What was rolled out before the trouble began, and what does it change?"""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from bot.ports import Sources
 from bot.probes.rollouts import Rollout, last_rollout
 from bot.probes.served import service_of
+from bot.report import duration
 from bot.vllm.differences import differences
 
 
@@ -24,6 +25,7 @@ class Reading:
     revision: int | None = None
     previous_revision: int | None = None
     minutes_before_start: float | None = None  # negative: it came after the trouble began
+    rolled_out: str | None = None  # "18 s before it began", "4 min after it began"
     changed: str | None = None  # "image vllm-openai v0.31.0 → v0.32.0; --max-num-seqs 256 → 64"
     image_changed: bool | None = None
     arguments_changed: bool | None = None
@@ -43,11 +45,13 @@ def observe(params: Params, sources: Sources) -> Reading:
 def _told(rollout: Rollout, began: datetime) -> Reading:
     to, previous = rollout.to, rollout.previous
     changes = differences(previous.template, to.template) if to is not None and previous is not None else None
+    before = began - rollout.began_at
     return Reading(
         workload=rollout.workload.name,
         revision=to.number if to else None,
         previous_revision=previous.number if previous else None,
-        minutes_before_start=(began - rollout.began_at).total_seconds() / 60,
+        minutes_before_start=before.total_seconds() / 60,
+        rolled_out=f"{duration(abs(before))} {'after' if before < timedelta() else 'before'} it began",
         changed=changes.text if changes else None,
         image_changed=changes.image if changes else None,
         arguments_changed=changes.arguments if changes else None,

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bot.actions.contract import CapacityChange
 from bot.fleet import Service, WorkloadRef
 from bot.ports import Pod, SourceError, Sources
+from bot.report import duration
 from bot.vllm import series
 from bot.vllm.stuck import living
 
@@ -37,9 +38,9 @@ def blast_radius(
         sentences.append(f"needs {_count(change.gpus_needed, 'GPU')}, {free}")
     if change.added or change.replaced:
         source = "last cold start" if start.measured else "cold start as declared"
-        sentences.append(f"{source} {duration(start.seconds)}")
+        sentences.append(f"{source} {duration(timedelta(seconds=start.seconds))}")
         if change.waves > 1:
-            sentences.append(f"one after another, so about {duration(start.seconds * change.waves)}")
+            sentences.append(f"one after another, so about {duration(timedelta(seconds=start.seconds * change.waves))}")
     if load:
         sentences.append(load)
     return "; ".join(sentences)
@@ -63,18 +64,6 @@ def _share(lost: int, change: CapacityChange) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `6 m 40 s`, `1 h 5 m`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s" if whole or seconds == 0 else "under 1 s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} m {rest} s" if rest else f"{minutes} m"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} m" if minutes else f"{hours} h"
 
 
 def load_per_replica(ref: WorkloadRef, change: CapacityChange, sources: Sources) -> str:
@@ -103,4 +92,4 @@ def cold_start_of(ref: WorkloadRef, service: Service | None, sources: Sources) -
 
 
 def age(since: datetime, now: datetime) -> str:
-    return duration(max(0.0, (now - since).total_seconds()))
+    return duration(max(timedelta(), now - since))

@@ -9,18 +9,18 @@ only: no clock, no I/O, so a replay takes the same path.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from bot.actions.contract import Progress
 from bot.ports import Json, Workflow
 from bot.remediation import outcome
-from bot.remediation.capacity import duration
 from bot.remediation.moves import Moves
 from bot.remediation.outcome import Outcome
 from bot.remediation.outside import UNREADABLE, Outside, signal_of
 from bot.remediation.proposal import Applied, Helped
 from bot.remediation.world import Rules, World
-from bot.report import plain
+from bot.report import duration, plain
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class _Run:
         elif effect["progress"] == Progress.YES.value:
             self._applied(plan, Applied.YES, detail, at)
         else:
-            standing = f"not in place after {duration(at - acted_at)}: {detail}"
+            standing = f"not in place after {duration(timedelta(seconds=at - acted_at))}: {detail}"
             self._applied(plan, Applied.PARTLY, standing, at)
 
     def _follow(self, look: Asked, deadline: float, topic: str = ABORT) -> tuple[dict[str, Any], Json]:

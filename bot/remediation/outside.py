@@ -18,7 +18,6 @@ from bot.incidents.incident import Incident, SignalReading
 from bot.ports import ConflictError, Json, SourceError, Sources
 from bot.remediation.draft import look_again
 from bot.remediation.guard import facts_json
-from bot.remediation.outcome import unusable
 from bot.remediation.proposal import Proposal
 from bot.remediation.world import World
 
@@ -40,7 +39,7 @@ class Outside:
         proposal, incident = self._rows(proposal_id)
         seen = look_again(proposal, self._world, now)
         signal = self._signal(proposal, incident, now)
-        if unusable(signal) and (last := self._last_signal(proposal, incident, now)) is not None:
+        if not _was_read(signal) and (last := self._last_signal(proposal, incident, now)) is not None:
             signal = last
         window = signal.window_seconds if signal is not None else None
         return {
@@ -151,8 +150,8 @@ class Outside:
         return self._world.signal(incident, self._world.sources(now))
 
     def _last_signal(self, proposal: Proposal, incident: Incident, now: datetime) -> SignalReading | None:
-        """What the incident's own runbook read last: a round that Prometheus did not answer read nothing. But no old
-        reading: the trouble may have passed since, and then the change would be said to have helped."""
+        """Where Prometheus does not answer now: what the incident's own runbook read last. But no old reading, and none
+        beside one of now: the trouble may have passed since, and then the change would be said to have helped."""
         if not _is_its_signal(proposal, incident):
             return None
         with self._world.store.read() as tx:

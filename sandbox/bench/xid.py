@@ -29,7 +29,7 @@ NODE = "gpu-01"
 # From the faulty kernel's launch to the agent's answer to who waits for it; the longest of eighteen Xids 31 on an H100,
 # `make gpu-proof` three times, 25 November 2026 (`xid_seconds_from_launch_to_answer` in its reports: 0.09 to 0.15 s).
 AGENT_SECONDS = 0.15
-# One incident a turn: the next Xid does not join the last one's.
+# One incident a turn: somebody calls it over, and the next Xid does not reopen it.
 _SETTINGS = {
     "TIMING__HOLD_DOWN_SECONDS": "0.1",
     "TIMING__JOIN_WINDOW_SECONDS": "0.1",
@@ -79,6 +79,13 @@ class Neighbours:
         _until(lambda: self._store.rounds(incident), 20)
         first, stood = self._store.rounds(incident)[0], float(posted[0]["at"])
         return Turn(stood - at, self._store.opened_at(incident) - at, first.seconds, stood - first.ended_at)
+
+    def call_over(self, town: Town) -> None:
+        """The last incident, as a person does: an agent's word has no end of its own."""
+        workspace = self.world.ground.workspace
+        alice, channel = workspace.user("alice").id, self._channel(town.channel)
+        self._slack.command(alice, channel, "/vllm", f"resolve inc-{self._store.latest_incident()} a trial")
+        _until(lambda: not self.numbers("SELECT count(*) FROM incident WHERE resolved_at IS NULL"), 20)
 
     # ------------------------------------------------------------------------------------------------ what is there
 
@@ -174,7 +181,9 @@ def _turns(story: Neighbours, count: int) -> list[Turn]:
     done = []
     for number in range(count):
         _until(story.quiet, 60)
-        done.append(story.turn(79, story.towns[number % 2]))
+        town = story.towns[number % 2]
+        done.append(story.turn(79, town))
+        story.call_over(town)
     return done
 
 

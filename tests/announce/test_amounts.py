@@ -1,9 +1,8 @@
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
-from bot.announce.amounts import amount, amount_range, duration, is_bad, reading
+from bot.announce.amounts import amount, amount_range, is_bad, reading
 from tests.stories import FAST, SLOW
 
 
@@ -70,11 +69,3 @@ def test_below_turns_the_sides_around():
     low = replace(SLOW, direction="below", threshold=0.5, low=None, high=None)
     assert is_bad(replace(low, value=0.4)) is True
     assert is_bad(replace(low, value=0.6)) is False
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(1.4, "1.4 s"), (48, "48 s"), (60, "1 min"), (400, "6 min 40 s"), (7500, "2 h 5 min"), (273_600, "3 d 4 h")],
-)
-def test_how_long_takes_two_units_at_most(seconds: float, words: str):
-    assert duration(timedelta(seconds=seconds)) == words

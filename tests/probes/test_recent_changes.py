@@ -22,7 +22,7 @@ def rolled():
 def test_what_changed_and_when(rolled):
     found = observe(Params(service="chat", began=NOW - timedelta(minutes=2)), rolled[0])
     assert (found.workload, found.revision, found.previous_revision) == ("chat", 2, 1)
-    assert found.minutes_before_start == pytest.approx(10)
+    assert found.minutes_before_start == pytest.approx(10) and found.rolled_out == "10 min before it began"
     assert found.changed == "image vllm-openai v0.31.0 → v0.32.0; --max-num-seqs 256 → 64"
     assert (found.image_changed, found.arguments_changed) == (True, True)
     assert (found.first_revision, found.went_back, found.restart_only) == (False, False, False)
@@ -30,7 +30,8 @@ def test_what_changed_and_when(rolled):
 
 
 def test_a_rollout_after_the_start_is_negative(rolled):
-    assert observe(Params(service="chat", began=NOW - timedelta(minutes=20)), rolled[0]).minutes_before_start < 0
+    found = observe(Params(service="chat", began=NOW - timedelta(minutes=20)), rolled[0])
+    assert found.minutes_before_start < 0 and found.rolled_out == "8 min after it began"
 
 
 def test_without_a_start_it_is_before_now(rolled):

@@ -55,6 +55,14 @@ def test_what_the_last_round_could_not_read_an_earlier_one_may_have(stage, propo
     assert signal_of(outside.look(proposal.id)["signal"]).value is None
 
 
+def test_a_trouble_that_has_passed_is_not_compared_with(stage, proposal, outside):
+    """Else the change would be said to have ended what had ended before it."""
+    with stage.store.write() as tx:
+        tx.save_round(stage.round(signal=stage.signal()))
+    stage.latency = lambda: (0.25, 0.5)
+    assert signal_of(outside.look(proposal.id)["signal"]).high == 0.5
+
+
 def test_the_signal_of_another_service_says_nothing_of_this_ones_change(stage, proposal, outside):
     with stage.store.write() as tx:
         tx.save_round(stage.round(signal=stage.signal()))

@@ -35,7 +35,7 @@ def test_a_confirmed_finding_becomes_an_absolute_proposal_with_all_that_a_review
     assert (proposal.params["before"], proposal.params["after"], proposal.rule) == (3, 4, "under_provisioned")
     assert [(line.path, line.before, line.after) for line in proposal.diff] == [("spec.replicas", 3, 4)]
     assert proposal.before == {"replicas": 3}
-    assert "adds 1 to 3 replicas of chat-70b; needs 4 GPUs, 4 are free; last cold start 5 m" in proposal.blast_radius
+    assert "adds 1 to 3 replicas of chat-70b; needs 4 GPUs, 4 are free; last cold start 5 min" in proposal.blast_radius
     assert "load per replica: cannot tell (no data)" in proposal.blast_radius
     assert proposal.objections == ()
     assert (proposal.expires_at - proposal.created_at).total_seconds() == 1800

@@ -35,7 +35,7 @@ def test_the_contract_says_everything_before_anything_changes(stage):
         "*Scale chat-70b from 3 to 4 replicas.*",
         "Why: 138 requests wait",
         "spec.replicas\n- 3\n+ 4",
-        "needs 4 GPUs, 4 are free; last cold start 5 m; requests per ready replica 40 → 30 if the load stays",
+        "needs 4 GPUs, 4 are free; last cold start 5 min; requests per ready replica 40 → 30 if the load stays",
         "*Risk:* medium",
         f"*May approve:* oncall (<@{ALICE}>, <@SONCALL>)",
         "*Takes:* one person",
