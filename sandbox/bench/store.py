@@ -47,6 +47,10 @@ class BotStore:
         """Taken in, and not triaged yet."""
         return self._number("SELECT count(*) FROM delivery")
 
+    def oldest_word(self) -> float:
+        """When the alert was told that was not told for the longest time; seconds since 1970, 0 without any."""
+        return self._number("SELECT coalesce(min(received_at), 0) FROM alert") / 1e6
+
     def messages_waiting(self) -> int:
         return self._number("SELECT count(*) FROM thread_message WHERE ts IS NULL")
 

@@ -10,6 +10,7 @@ def test_it_reads_what_the_bot_wrote(tmp_path):
     SqlStore.open(f"sqlite:///{file}").close()
     store = BotStore(tmp_path)
     assert (store.latest_incident(), store.alerts_waiting(), store.messages_waiting()) == (0, 0, 0)
+    assert store.oldest_word() == 0
     observations = [{"step": "kv", "error": None, "seconds": 0.5}, {"step": "gpu", "error": "gone", "seconds": 0.25}]
     with sqlite3.connect(file) as connection:
         connection.execute(
