@@ -23,6 +23,7 @@ WIDTH_INCHES, HEIGHT_INCHES, DPI = 8.0, 4.0, 100
 FONT = 17
 TITLE_CHARACTERS = 60
 SECONDS_BELOW_MINUTES = 8  # a shorter graph has its times with seconds
+_END, _CLOSE = 0.7, 0.15  # of the width: where a label has no room to the right; so near are two lines one group
 _ONE = threading.Lock()
 _LINE, _BAD, _MARK = "#1264a3", "#e01e5a", "#454245"
 
@@ -86,12 +87,14 @@ def _threshold(axes: Any, graph: Graph) -> None:
 
 
 def _marks(axes: Any, marks: Sequence[Mark]) -> None:
-    """Labels take turns in height, so that two close ones can both be read."""
+    """Labels take turns in height, so that two close ones can both be read, and stand on one side of their lines: else
+    each could be the other's."""
     start, end = axes.get_xlim()
+    places = [(axes.convert_xunits(mark.at) - start) / ((end - start) or 1) for mark in marks]
     for position, mark in enumerate(sorted(marks, key=lambda m: m.at)):
         axes.axvline(mark.at, color=_MARK, linewidth=1.5, linestyle=":")
-        at = axes.convert_xunits(mark.at)
-        near_the_end = at > start + (end - start) * 0.7
+        own = (axes.convert_xunits(mark.at) - start) / ((end - start) or 1)
+        near_the_end = any(place > _END and 0 <= place - own <= _CLOSE for place in places)
         axes.annotate(
             mark.label,
             (mark.at, 0.97 - 0.11 * (position % 3)),
