@@ -16,6 +16,7 @@ from sandbox.faults import Outage
 from sandbox.world import Dials, Ground
 from tests.e2e.scene import OUTCOME_SECONDS, PATIENCE_SECONDS, REVIEW_SCALE, Scene, scene, until
 
+SCALED = (4, 5)  # from 3; after a minute so many requests may wait that two more are suggested
 SECONDS = 60
 # While a change runs: that a minute is survived is tested already.
 SHORT_SECONDS = 10
@@ -109,7 +110,7 @@ def without_slack(ground: Ground, folder: Path) -> None:
         story.approve()
         with story.world.ground.slack.control.down(Outage.ERROR):
             until(lambda: story.rows(IN_PLACE), PATIENCE_SECONDS, "the change in place, whatever Slack does")
-            assert story.replicas() == 4
+            assert story.replicas() in SCALED
             time.sleep(SHORT_SECONDS)
             assert not any(": Applied" in text for text in story.thread()), story.thread()
         ended_well(story)
@@ -126,7 +127,7 @@ def nothing_is_fine(story: Scene, began: float, seconds: float = SECONDS) -> Non
 
 def ended_well(story: Scene) -> None:
     story.wait_told(": Helped", OUTCOME_SECONDS)
-    assert story.replicas() == 4
+    assert story.replicas() in SCALED
     assert [(e.resource, e.subresource) for e in story.changes()] == [("deployments", "scale")]
     assert len(story.cards()) == 1
     story.thread_in_order("Approved", "Running", "Applied", "Helped")
