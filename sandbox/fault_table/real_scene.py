@@ -193,10 +193,11 @@ class RealScene(Scene):
         self._stack.callback(self._thaw_api)
 
     def _thaw_api(self) -> None:
-        """Returns when it answers again, which the next row takes for granted."""
+        """Returns when it answers again, its readiness probe, too, which the next row takes for granted."""
         self.server.process.thaw_api()
         own = f'up{{namespace="{self.namespace}"}}'
         self.prometheus.wait_for(own, lambda found: bool(found) and found[0].value == 1, _CALM_WAIT_SECONDS)
+        self.server.report_ready()
 
     def _do_engine(self, what: str) -> None:
         if what != "paused":
