@@ -90,10 +90,10 @@ def _marks(axes: Any, marks: Sequence[Mark]) -> None:
     """Labels take turns in height, so that two close ones can both be read, and stand on one side of their lines: else
     each could be the other's."""
     start, end = axes.get_xlim()
-    places = [(axes.convert_xunits(mark.at) - start) / ((end - start) or 1) for mark in marks]
-    for position, mark in enumerate(sorted(marks, key=lambda m: m.at)):
+    in_order = sorted(marks, key=lambda m: m.at)
+    places = [(axes.convert_xunits(mark.at) - start) / ((end - start) or 1) for mark in in_order]
+    for position, (mark, own) in enumerate(zip(in_order, places, strict=True)):
         axes.axvline(mark.at, color=_MARK, linewidth=1.5, linestyle=":")
-        own = (axes.convert_xunits(mark.at) - start) / ((end - start) or 1)
         near_the_end = any(place > _END and 0 <= place - own <= _CLOSE for place in places)
         axes.annotate(
             mark.label,

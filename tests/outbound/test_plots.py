@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.announce.graph import Graph, Mark
-from bot.outbound.plots import plot
+from bot.outbound.plots import _marks, load, plot
 from tests.stories import START
 
 ROOT = Path(__file__).parents[2]
@@ -72,3 +72,17 @@ def test_what_draws_is_loaded_without_pyplot_which_keeps_every_figure_and_withou
 
 def test_other_points_make_another_picture():
     assert drawn() != drawn(points=[(at, value / 2) for at, value in POINTS])
+
+
+def test_labels_of_two_close_marks_stand_on_one_side_of_their_lines():
+    """Else each could be the other's."""
+    marks = [Mark(START + timedelta(seconds=at), str(at)) for at in (44, 58, 20, 41)]
+    axes = load()[0]().add_subplot()
+    axes.set_xlim(START, START + timedelta(seconds=60))
+    _marks(axes, marks)
+    assert {text.get_text(): text.get_ha() for text in axes.texts} == {
+        "20": "left",
+        "41": "right",
+        "44": "right",
+        "58": "right",
+    }

@@ -128,7 +128,7 @@ def test_other_volumes_are_not():
 
 
 def test_of_a_model_from_a_hub_what_is_mounted_is_its_cache():
-    assert mounted(("cache", "/root/.cache"), args=("org/model",), cache=PVC).volumes == "[]"
+    assert mounted(("cache", "/home/vllm/.cache"), args=("org/model",), cache=PVC).volumes == "[]"
 
 
 def test_a_chat_template_from_another_config_map_is_another_template():
