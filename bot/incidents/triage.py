@@ -196,22 +196,23 @@ class _Desk:
                 self._resolved_in[known.number] = None
                 self._touched[known.number] = None
             return
+        named = runbook_for(alert.labels, self._runbooks)
         match = place(
             alert,
             target,
             known=known,
             known_start=joined.starts_at if joined is not None else None,
-            runbook=runbook_for(alert.labels, self._runbooks),
+            runbook=named,
             open_incidents=[i for i in self._incidents.values() if i.state is IncidentState.OPEN],
             recently_resolved=[i for i in self._incidents.values() if i.state is IncidentState.RESOLVED],
             timing=self._timing,
             now=self._now,
         )
         if match.incident is None:
-            incident = self._storm(target) or self._opened(alert, target)
+            incident = self._storm(target) or self._opened(alert, target, named)
         else:
             incident = self._reopened(match.incident, match.reopens, alert) if match.reopens else match.incident
-        self._keep(self._joined(incident, alert, target))
+        self._keep(self._joined(incident, alert, target, named))
         self._tx.join_alert(incident.number, alert)
 
     def close(self, deliveries: Sequence[Delivery]) -> None:
@@ -235,7 +236,7 @@ class _Desk:
             self._incidents[number] = incident
         return self._incidents[number]
 
-    def _opened(self, alert: Alert, target: Target) -> Incident:
+    def _opened(self, alert: Alert, target: Target, named: str | None) -> Incident:
         service = self._fleet.service(target.service) if target.service else None
         incident = Incident(
             number=self._tx.new_incident_number(),
@@ -243,7 +244,7 @@ class _Desk:
             severity=alert.severity,
             title=alert.annotations.get("summary") or alert.name,
             target=target,
-            runbook=runbook_for(alert.labels, self._runbooks),
+            runbook=named,
             channel=service.channel if service else self._channel_of(target),
             opened_at=self._now,
             began_at=started(alert) or self._now,
@@ -309,11 +310,10 @@ class _Desk:
         key = f"reopened:{incident.flaps}"
         self._tx.say(ThreadMessage(incident.number, key, Report(text, parts), mention=whom))
 
-    def _joined(self, incident: Incident, alert: Alert, target: Target) -> Incident:
+    def _joined(self, incident: Incident, alert: Alert, target: Target, named: str | None) -> Incident:
         new_kind = alert.name not in incident.alert_names
         worse = alert.severity.rank > incident.severity.rank
         began = min(filter(None, (incident.began_at, started(alert))))
-        named = runbook_for(alert.labels, self._runbooks)
         storm = incident.title == STORM_TITLE
         leads = not storm and named not in (None, incident.runbook) and (incident.runbook is None or worse)
         joined = replace(
