@@ -2,7 +2,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -96,7 +96,10 @@ def test_all_readings_arrive_as_they_were_taken(tmp_path):
     with agent(tmp_path) as running:
         told = agents({"gpu-01": f"127.0.0.1:{running.port}"}).snapshot("gpu-01")
         own = running.snapshot()
-    assert replace(told, at=AT, sweep_seconds=None) == replace(own, at=AT, sweep_seconds=None)
+    assert told.booted_at is not None and own.booted_at is not None
+    assert abs(told.booted_at - own.booted_at) < timedelta(seconds=1)  # reckoned anew from two clocks each time
+    own = replace(own, at=told.at, sweep_seconds=told.sweep_seconds, booted_at=told.booted_at)
+    assert told == own
 
 
 def test_agents_are_found_by_label_and_node(tmp_path):
