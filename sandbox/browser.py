@@ -100,9 +100,9 @@ class SlackBrowser:
         """Until a message of the channel shows the text; returns that message's whole text (the newest such)."""
         return self._wait_text(self._channel, text, seconds)
 
-    def wait_reply(self, text: Text, *, seconds: float | None = None) -> str:
-        """The same in the open thread."""
-        return self._wait_text(self._thread, text, seconds)
+    def wait_reply(self, text: Text, *, after: Text = "", seconds: float | None = None) -> str:
+        """The same in the open thread, among the replies below the newest one that shows `after`."""
+        return self._wait_text(self._thread, text, seconds, after)
 
     def open_thread(self, message: Text) -> None:
         """Of the newest message that shows this text. It must have replies, or there is nothing to open."""
@@ -232,11 +232,15 @@ class SlackBrowser:
         self._wait(there, f"{what} in a message with {text!r}")
         return fitting[-1].locator(inside).first
 
-    def _wait_text(self, found: Locator, text: Text, seconds: float | None) -> str:
+    def _wait_text(self, found: Locator, text: Text, seconds: float | None, after: Text = "") -> str:
         fitting: list[str] = []
 
         def there() -> bool:
-            fitting[:] = [shown for shown in self._texts(found) if _shows(shown, text)]
+            texts = self._texts(found)
+            first = 0
+            if after:
+                first = 1 + max((at for at, shown in enumerate(texts) if _shows(shown, after)), default=len(texts))
+            fitting[:] = [shown for shown in texts[first:] if _shows(shown, text)]
             return bool(fitting)
 
         self._wait(there, f"{text.pattern if isinstance(text, re.Pattern) else text!r} to be shown", seconds)

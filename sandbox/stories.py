@@ -65,7 +65,7 @@ def overload(world: World, town: Town, people: People, timeline: Timeline, *, ra
     timeline.note(f"load doubles to {rps:.0f} requests/s")
     _verdict(people.alice, town, "Under-provisioned", timeline)
     _approved(people, timeline, re.compile(r"^Review: scale 3 → 4"))
-    _outcome(people.alice, "Under-provisioned", "Helped", timeline)
+    _outcome(people.alice, "Under-provisioned", f"Scale {town.deployment.name}", "Helped", timeline)
 
 
 def bad_revision(world: World, town: Town, people: People, timeline: Timeline, *, slowdown: float = 4) -> None:
@@ -79,7 +79,7 @@ def bad_revision(world: World, town: Town, people: People, timeline: Timeline, *
     timeline.note("a new revision rolls out: vLLM v0.33.0")
     _verdict(people.alice, town, "Bad rollout", timeline)
     _approved(people, timeline, re.compile(r"^Review: roll back"))
-    _outcome(people.alice, "Bad rollout", "Helped", timeline)
+    _outcome(people.alice, "Bad rollout", f"Roll {deployment.name} back", "Helped", timeline)
 
 
 def slow_image(world: World, town: Town, slowdown: float = 4) -> None:
@@ -120,15 +120,17 @@ def _press(page: SlackBrowser, button: re.Pattern[str]) -> None:
     page.wait_modal_closed(seconds=STEP_SECONDS)
 
 
-def _outcome(page: SlackBrowser, title: str, word: str, timeline: Timeline) -> None:
+def _outcome(page: SlackBrowser, title: str, change: str, word: str, timeline: Timeline) -> None:
     """The thread has the change's whole way; the card shows where it is, and in the end what fixed it."""
     page.open_thread(title)
-    page.wait_reply("Running", seconds=STEP_SECONDS)
+    # A service that goes bad again has the same card and thread, with the earlier changes above.
+    approved = re.compile(rf"Approved by .*{re.escape(change)}", re.IGNORECASE)
+    page.wait_reply("Running", after=approved, seconds=STEP_SECONDS)
     timeline.note("the change runs")
-    page.wait_reply("Applied", seconds=STEP_SECONDS)
+    page.wait_reply("Applied", after=approved, seconds=STEP_SECONDS)
     timeline.note("the change is applied")
-    page.wait_reply(re.compile(rf"{word}.*:|Did not help|Cannot tell"), seconds=STEP_SECONDS)
-    page.wait_reply(word, seconds=1)
+    page.wait_reply(re.compile(rf"{word}.*:|Did not help|Cannot tell"), after=approved, seconds=STEP_SECONDS)
+    page.wait_reply(word, after=approved, seconds=1)
     timeline.note(f"the thread says: {word}")
     page.close_thread()
 

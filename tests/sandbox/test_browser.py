@@ -9,6 +9,7 @@ import pytest
 
 from sandbox.browser import Chromium, SlackBrowser
 from sandbox.slack_rules.part import SlackRules
+from sandbox.slack_rules.rules import Rule
 from tests.fixtures_slack import ALICE, CHANNEL, Bot, eventually, modal, section, text_input
 
 
@@ -152,6 +153,20 @@ def test_a_thread_with_a_picture_is_read_and_photographed(
     alice.screenshot(phone, phone=True)
     assert width(desk) == 1280 and width(phone) == 390
     alice.close_thread()
+
+
+def test_a_reply_above_what_it_must_follow_does_not_count(slack: SlackRules, acting: Bot, alice: SlackBrowser):
+    slack.control.switch(Rule.CHANNEL_PACE, on=False)
+    root = acting.client.chat_postMessage(channel=CHANNEL, text="chat-70b is slow")["ts"]
+    for text in ("Approved: scale", "Helped", "Approved: roll back"):
+        acting.client.chat_postMessage(channel=CHANNEL, thread_ts=root, text=text)
+    alice.open_thread("chat-70b is slow")
+    alice.wait_reply("Helped", after="scale")
+    for after in ("roll back", "restart"):
+        with pytest.raises(TimeoutError):
+            alice.wait_reply("Helped", after=after, seconds=0.3)
+    acting.client.chat_postMessage(channel=CHANNEL, thread_ts=root, text="Helped again")
+    assert "Helped again" in alice.wait_reply("Helped", after="roll back")
 
 
 def width(image: Path) -> int:
