@@ -13,9 +13,9 @@ TESTS = ROOT / "tests"
 
 # From the roof to the ground. A module may import from its own floor's package, and from below.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("bot.__main__",),
+    ("bot.__main__", "bot.cli"),
     ("bot.app", "bot.agent"),
-    ("bot.inbound", "bot.leader", "bot.settings", "bot.logs", "bot.allocator"),
+    ("bot.inbound", "bot.leader", "bot.settings", "bot.logs", "bot.memory"),
     ("bot.commands",),
     ("bot.announce",),
     ("bot.rollout", "bot.loadtest", "bot.readiness", "bot.monitoring"),

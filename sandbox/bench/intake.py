@@ -6,6 +6,7 @@ one, so nothing is dropped as a repeat; afterwards the rows are counted, and mus
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from pydantic import SecretStr
 from bot.inbound.intake import Intake
 from bot.inbound.server import HttpServer, new_api
 from bot.inbound.webhook import AlertmanagerWebhook
+from bot.memory import be_frugal
 from bot.outbound.store import SqlStore
 from sandbox.bench.table import Row, Section, milliseconds
 
@@ -116,6 +118,8 @@ def _template(alerts_each: int) -> list[bytes]:
 
 def serve(url: str) -> None:
     """The measured process. Prints its port, and ends with SIGTERM."""
+    be_frugal()  # both as the bot
+    gc.freeze()
     store = SqlStore.open(url)
     intake = Intake(store.take_in_webhooks, lambda: None)
     intake.start()

@@ -7,7 +7,7 @@ import signal
 from datetime import datetime
 from pathlib import Path
 
-from bot.__main__ import main
+from bot.cli import main
 from bot.incidents.triage import Triage
 from bot.outbound.engine import DbosEngine
 

@@ -3,7 +3,7 @@ import sys
 
 # Freed again, a large answer's memory goes back, also after one that was larger.
 LARGE = """
-from bot.allocator import be_frugal
+from bot.memory import be_frugal
 if {told}: assert be_frugal()
 
 def resident():
