@@ -5,8 +5,8 @@ glibc keeps up to eight pools a core for a program with many threads, and after 
 from them, where a small neighbour keeps each alive. Measured in a storm of 10,000 alerts: 15 of 280 MiB. Where there
 is no glibc (musl), there is nothing to tell it.
 
-The collector looks through half a million objects that imports made, and that stay, whenever a webhook brought many
-new ones. Measured: a seventh of a start, and a quarter of the webhooks' time in a storm.
+The collector would look through all that the imports made, and that stays, whenever a webhook brought much that is
+new: 180,000 objects, 0.2 s a look.
 """
 
 import ctypes

@@ -6,22 +6,24 @@ for in Alertmanager and in Prometheus; it counts as resolved only when both answ
 truncated webhook hid is taken in as the webhook would have told it: nothing silenced, nothing of other receivers.
 """
 
+import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from bot.incidents.alert import Alert, AlertStatus, LastTold, TruncatedGroup
 from bot.incidents.incident import Store, Timing
 from bot.ports import FiringAlert, SourceError
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # Alertmanager keeps no alerts on disk and Prometheus sends each again within a minute; then `for` has to pass anew.
 # Twice that, so that what burns is back in both lists before its absence counts.
 FORGETFUL_SECONDS = 120
-# So many alerts become rows at a time.
+# So many alerts are written, or read, at a time: a storm's need not all be there at once.
 PART = 500
 
 
@@ -70,32 +72,52 @@ class Reconcile:
         self._lacked = {f: t for f, t in self._lacked.items() if f in doubtful}
         if not doubtful and not groups:
             return False
+        told: set[str] = set()
+        kept = 0
         try:
             restarted = self._restarted_after(now - timedelta(seconds=FORGETFUL_SECONDS))
-            told = {a.fingerprint: a for a in self._told.active() if a.fingerprint is not None}
-            lacking = doubtful - told.keys()
-            computed = [a for a in self._computed.alerts() if a.state == "firing"] if lacking else []
+            for listed in self._listed(doubtful, groups):
+                told |= {a.fingerprint for a in listed if a.fingerprint is not None}
+                # One that is known goes on firing while it is silenced: a silence ends no trouble.
+                found = [a for a in listed if a.fingerprint in doubtful or _was_hidden(a, groups)]
+                kept += self._take_in(found, firing, now)
+            computed = [a for a in self._computed.alerts() if a.state == "firing"] if doubtful - told else []
         except SourceError as error:
             log.warning("alerts in doubt stay as they were", extra={"doubtful": len(doubtful), "why": str(error)})
-            return False
-        # One that is known goes on firing while it is silenced: a silence ends no trouble.
-        found = [a for f, a in told.items() if f in doubtful or _was_hidden(a, groups)]
+            return kept > 0
         if restarted is not None:
             log.info("what is absent counts later: %s restarted lately and may list too few", restarted)
             gone: list[Alert] = []
         else:
             gone = self._gone(doubtful, told, now, computed)
         with self._store.write() as tx:
-            # In parts: a storm's alerts need not all be there as rows at once.
-            kept = sum(
-                tx.take_in([_taken(a, firing.get(a.fingerprint or ""), now) for a in found[start : start + PART]])
-                for start in range(0, len(found), PART)
-            )
             kept += tx.take_in([replace(a, status=AlertStatus.RESOLVED, received_at=now) for a in gone])
             if restarted is None:
                 tx.reconciled([g.id for g in groups])
-        self._suspects -= {a.fingerprint for a in gone} | (set(told) if restarted is None else set())
+        self._suspects -= {a.fingerprint for a in gone} | (told if restarted is None else set())
         return kept > 0
+
+    def _listed(self, doubtful: Set[str], groups: Sequence[TruncatedGroup]) -> Iterator[Sequence[FiringAlert]]:
+        """What Alertmanager has, in parts by name, since a storm's list is large; all at once where some may be hidden
+        whose names nobody told."""
+        assert self._told is not None
+        if groups:
+            yield self._told.active()
+            return
+        for name in sorted(self._names(doubtful)):
+            yield self._told.active(matchers=[f"alertname={json.dumps(name, ensure_ascii=False)}"])
+
+    def _names(self, fingerprints: Set[str]) -> set[str]:
+        names: set[str] = set()
+        with self._store.read() as tx:
+            for part in _parts(sorted(fingerprints)):
+                names |= {a.labels.get("alertname", "") for a in tx.last_states(part)}
+        return names
+
+    def _take_in(self, found: Sequence[FiringAlert], firing: Mapping[str, LastTold], now: datetime) -> int:
+        with self._store.write() as tx:
+            parts = ([_taken(a, firing.get(a.fingerprint or ""), now) for a in part] for part in _parts(found))
+            return sum(tx.take_in(part) for part in parts)
 
     def _restarted_after(self, moment: datetime) -> str | None:
         assert self._told is not None
@@ -104,9 +126,7 @@ class Reconcile:
         started = self._computed.started_at()
         return "Prometheus" if started is not None and started > moment else None
 
-    def _gone(
-        self, doubtful: set[str], told: Mapping[str, FiringAlert], now: datetime, computed: Sequence[FiringAlert]
-    ) -> list[Alert]:
+    def _gone(self, doubtful: Set[str], told: Set[str], now: datetime, computed: Sequence[FiringAlert]) -> list[Alert]:
         twice = []
         for fingerprint in sorted(doubtful):
             if fingerprint in told:
@@ -157,3 +177,7 @@ def _moment(text: str) -> datetime | None:
         return datetime.fromisoformat(text)
     except ValueError:
         return None
+
+
+def _parts(whole: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (whole[start : start + PART] for start in range(0, len(whole), PART))

@@ -20,6 +20,7 @@ class World:
         self.told, self.computed, self.down = [], [], None
         self.silenced, self.receivers = [], ("bot",)
         self.since = at(-9999)
+        self.asked = []
 
     def started_at(self):
         return self.since
@@ -27,10 +28,12 @@ class World:
     def active(self, *, matchers=()):
         if self.down == "alertmanager":
             raise NOT_ANSWERING
+        self.asked.append(tuple(matchers))
         return tuple(
             FiringAlert(a.labels, {}, a.starts_at, a.fingerprint, state, receivers=self.receivers)
             for state, alerts in (("active", self.told), ("suppressed", self.silenced))
             for a in alerts
+            if all(matcher == f'alertname="{a.labels.get("alertname", "")}"' for matcher in matchers)
         )
 
     def alerts(self):
@@ -100,6 +103,35 @@ def test_right_after_a_restart_absence_means_nothing(reconcile, store, world):
     for seconds in range(720, 760, 10):
         reconcile.step(at(seconds))
     assert states(store) == ["resolved"]
+
+
+def test_of_a_long_list_only_alerts_of_the_names_in_doubt_are_read(reconcile, store, world):
+    nameless = replace(OLD, fingerprint="f-nameless", labels={"service": "chat-70b"})
+    store.take_in_webhooks([TakenIn((nameless,))])
+    world.told = [OLD, nameless, alert("Other")]
+    for seconds in range(610, 700, 10):
+        reconcile.step(at(seconds))
+    assert set(world.asked) == {(f'alertname="{OLD.name}"',), ('alertname=""',)}
+    with store.read() as tx:
+        assert [d.alert.fingerprint for d in tx.deliveries(10)] == ["f-nameless"]  # as it came in, not again
+
+
+def test_what_one_name_told_counts_though_the_next_is_not_answered(reconcile, store, world):
+    """One Alertmanager behind a load balancer goes away in between."""
+    back = replace(OLD, starts_at=at(500).isoformat())
+    other = alert("Zzz", service="chat-70b")
+    store.take_in_webhooks([TakenIn((other,))])
+    world.told = [back]
+    first = world.active
+
+    def dies(*, matchers):
+        world.down = "alertmanager" if world.asked else None
+        return first(matchers=matchers)
+
+    world.active = dies
+    assert reconcile.step(at(610))
+    with store.read() as tx:
+        assert [(d.alert.name, d.alert.starts_at) for d in tx.deliveries(10)][-1] == (OLD.name, back.starts_at)
 
 
 def test_the_same_moment_spelt_otherwise_is_no_new_state(reconcile, store, world):

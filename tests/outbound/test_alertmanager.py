@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from bot.incidents.alert import TakenIn, Truncation
+from bot.incidents.alert import Alert, AlertStatus, TakenIn, Truncation
 from bot.incidents.alert import Webhook as WebhookPost
 from bot.incidents.incident import Timing
 from bot.incidents.reconcile import Reconcile
@@ -110,6 +110,7 @@ def test_without_alerts_there_are_none(world: World):
         (['severity!="critical"'], ["CacheFull"]),
         (['service="chat"', 'severity="critical"'], ["QueueLong"]),
         (['service="other"'], []),
+        (['alertname=""'], []),
     ],
 )
 def test_matchers_choose(world: World, matchers: list[str], names: list[str]):
@@ -206,6 +207,27 @@ def test_what_a_truncated_webhook_hid_is_found_by_its_receiver_and_nothing_else(
     Reconcile(store, real.alerts, NothingComputed(), Timing(), interval_seconds=1).step(now)
     with store.read() as tx:
         assert sorted(d.alert.name for d in tx.deliveries(10)) == ["First", "Second"]
+    store.close()
+
+
+def test_an_alert_in_doubt_is_found_whatever_its_name(real: RealWorld, tmp_path):
+    now = datetime.now(UTC)
+    names = ['Queue "long"', "C:\\full", "größer = schlechter", "two\nlines", "{},!~"]
+    for name in names:
+        real.fire({**QUEUE, "alertname": name})
+    told = [
+        Alert(a.fingerprint or "", AlertStatus.FIRING, a.labels, {}, "2026-11-24T02:00:00Z", "", "", now)
+        for a in real.alerts.active()
+    ]
+    assert sorted(alert.name for alert in told) == sorted(names)
+    store = SqlStore.open(f"sqlite:///{tmp_path}/oncall.sqlite")
+    store.take_in_webhooks([TakenIn(tuple(told))])
+    with store.write() as tx:
+        tx.delivered([d.id for d in tx.deliveries(10)])
+    reconcile = Reconcile(store, real.alerts, NothingComputed(), Timing(silent_seconds=0), interval_seconds=1)
+    assert reconcile.step(now + timedelta(seconds=1))  # each is there with its own startsAt, none of ours
+    with store.read() as tx:
+        assert sorted(d.alert.name for d in tx.deliveries(10)) == sorted(names)
     store.close()
 
 
