@@ -15,8 +15,7 @@ from typing import Any, Protocol
 from bot.audit import AuditEntry
 from bot.fleet import Fleet
 from bot.incidents.incident import Incident, Round, Store, Target
-from bot.incidents.target import resolve
-from bot.incidents.triage import merged
+from bot.incidents.target import merged, resolve
 from bot.ports import ClusterReader
 
 log = logging.getLogger(__name__)

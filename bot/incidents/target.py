@@ -49,6 +49,30 @@ def by_labels(labels: Mapping[str, str], fleet: Fleet) -> Target:
     return Target(service=service.name, workload=ref, namespace=ref.namespace)
 
 
+def merged(old: Target, new: Target, *, leads: bool) -> Target:
+    """What was known stays, what was not known may be now, and no service is lost.
+
+    leads: from now on it is the new alert's runbook that is asked, so it is asked about what this alert names. Else a
+    node's incident over several services stays that, whichever of them has trouble of its own, too.
+    """
+    if new.service is None and new.node is None:
+        return old
+    was_vague = old.service is None and not old.also and (new.service is not None or old.node is None)
+    base = _about(new, old) if leads or was_vague else old
+    services = (old.service, *old.also, new.service, *new.also)
+    also = dict.fromkeys(name for name in services if name is not None and name != base.service)
+    return replace(base, also=tuple(also))
+
+
+def _about(new: Target, old: Target) -> Target:
+    """What `new` names; where it leaves the service, the node or the pod open, the old one's."""
+    node = new.node or old.node
+    pod_there = old.pod if node == old.node else None
+    if new.service is None and old.service is not None:
+        return replace(old, node=node, pod=pod_there)
+    return replace(new, node=node, pod=new.pod or (pod_there if new.service == old.service else None))
+
+
 def _declared_service(labels: Mapping[str, str], fleet: Fleet) -> Service | None:
     for label in SERVICE_LABELS:
         if (service := fleet.service(labels.get(label, ""))) is not None:

@@ -13,8 +13,8 @@ from bot.app import Outside, connect
 from bot.fleet import Fleet
 from bot.incidents.diagnose import Diagnoser
 from bot.incidents.incident import Incident, IncidentState, Round, RoundReason, Target
+from bot.incidents.placing import runbook_for
 from bot.incidents.target import resolve
-from bot.incidents.triage import runbook_for
 from bot.outbound.prometheus import Prometheus
 from bot.runbook.schema import Severity
 from bot.settings import Settings

@@ -8,8 +8,10 @@ import pytest
 from bot.fleet import Fleet
 from bot.incidents.alert import Alert, AlertStatus
 from bot.outbound.store import SqlStore
+from bot.runbook.schema import Runbook
 
 T0 = datetime(2026, 11, 24, 2, 7, tzinfo=UTC)
+RULE = {"id": "r", "when": ["a.b > 1"], "severity": "warning", "title": "t", "finding": "f"}
 
 
 def at(seconds: float) -> datetime:
@@ -53,6 +55,11 @@ def make_fleet(*names: str) -> Fleet:
             "approvals": {"low": "operator", "medium": "operator", "high": "operator"},
         }
     )
+
+
+def runbook(name, *match):
+    body = {"title": name, "owner": "o", "symptoms": "s", "match": match, "rules": [RULE]}
+    return Runbook.model_validate({**body, "steps": [{"id": "a", "probe": "promql"}], "name": name})
 
 
 @pytest.fixture

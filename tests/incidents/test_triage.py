@@ -5,18 +5,10 @@ import pytest
 
 from bot.incidents.alert import AlertStatus
 from bot.incidents.incident import STORM_TITLE, IncidentState, RoundReason, Timing
-from bot.incidents.triage import Triage, runbook_for
-from bot.runbook.schema import Runbook, Severity
+from bot.incidents.triage import Triage
+from bot.runbook.schema import Severity
 from tests.fakes import NOT_ANSWERING, FakeCluster
-from tests.incidents.conftest import alert, at, make_fleet, resolved
-
-RULE = {"id": "r", "when": ["a.b > 1"], "severity": "warning", "title": "t", "finding": "f"}
-
-
-def runbook(name, *match):
-    body = {"title": name, "owner": "o", "symptoms": "s", "match": match, "rules": [RULE]}
-    return Runbook.model_validate({**body, "steps": [{"id": "a", "probe": "promql"}], "name": name})
-
+from tests.incidents.conftest import alert, at, make_fleet, resolved, runbook
 
 RUNBOOKS = {
     "high_latency": runbook("high_latency", {"alertname": ["VllmHighTTFT", "VllmQueue"]}),
@@ -362,12 +354,6 @@ def test_every_move_is_in_the_audit_chain(desk, store):
     with store.read() as tx:
         actions = [e.entry.action for e in tx.audit_chain()]
     assert actions == ["incident.opened", "incident.resolved", "incident.reopened"]
-
-
-def test_the_more_specific_runbook_wins():
-    assert runbook_for({"alertname": "VllmHighTTFT"}, RUNBOOKS) == "high_latency"
-    assert runbook_for({"alertname": "VllmHighTTFT", "severity": "info"}, RUNBOOKS) == "gpu"
-    assert runbook_for({"alertname": "DiskFull"}, RUNBOOKS) is None
 
 
 def test_alert_states_are_kept_under_their_incident(desk, store):

@@ -2,7 +2,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from bot.incidents.triage import runbook_for
+from bot.incidents.placing import runbook_for
 from bot.runbook.loading import load, our_folder
 from sandbox.alert_rules import rules
 

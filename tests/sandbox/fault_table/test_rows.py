@@ -1,6 +1,6 @@
 import pytest
 
-from bot.incidents.triage import runbook_for
+from bot.incidents.placing import runbook_for
 from bot.runbook.checking import library
 from bot.runbook.loading import our_folder
 from sandbox.fault_table.grading import OR
