@@ -12,7 +12,17 @@ def owner(incident: Incident, fleet: Fleet) -> Service | None:
 
 def oncall(incident: Incident, fleet: Fleet) -> str | None:
     """A storm is nobody's service alone: the fleet's on-call, if there is one."""
-    if incident.title == STORM_TITLE and fleet.default_oncall is not None:
+    if _is_the_fleets(incident, fleet):
         return fleet.default_oncall
     service = owner(incident, fleet)
     return service.oncall if service is not None and service.oncall else fleet.default_oncall
+
+
+def escalation(incident: Incident, fleet: Fleet) -> str | None:
+    """Who is called when the on-call does not answer: the on-call once more where nobody else is declared."""
+    service = None if _is_the_fleets(incident, fleet) else owner(incident, fleet)
+    return service.escalation if service is not None and service.escalation else oncall(incident, fleet)
+
+
+def _is_the_fleets(incident: Incident, fleet: Fleet) -> bool:
+    return incident.title == STORM_TITLE and fleet.default_oncall is not None

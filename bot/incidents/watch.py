@@ -16,7 +16,7 @@ from bot.incidents.incident import (
     ThreadMessage,
     Timing,
 )
-from bot.incidents.owner import owner
+from bot.incidents.owner import escalation, oncall
 from bot.incidents.triage import ask_round, when_all_resolved
 from bot.report import Report, mention, plain
 from bot.runbook.schema import Severity
@@ -94,12 +94,9 @@ class Watch:
         return now - incident.opened_at >= timedelta(seconds=patience)
 
     def _remind(self, tx: IncidentTx, incident: Incident, now: datetime) -> None:
-        """First the on-call again, then the escalation contact (the on-call once more where none is declared)."""
-        service = owner(incident, self._fleet)
+        """First the on-call again, then somebody else."""
         second = incident.reminded == 1
-        whom = (service.escalation if second and service and service.escalation else None) or (
-            service.oncall if service else None
-        )
+        whom = (escalation if second else oncall)(incident, self._fleet)
         minutes = round((now - incident.opened_at).total_seconds() / 60)
         name = plain(incident.target.service or incident.title)
         text = f"{name}: nobody has acknowledged {incident.id} for {minutes} min."

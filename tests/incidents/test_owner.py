@@ -1,5 +1,5 @@
 from bot.incidents.incident import STORM_TITLE, Target
-from bot.incidents.owner import oncall, owner
+from bot.incidents.owner import escalation, oncall, owner
 from tests import stories as s
 
 
@@ -16,3 +16,18 @@ def test_a_storm_calls_the_fleets_on_call():
     storm = s.incident(title=STORM_TITLE, target=Target(also=("code-7b", "chat-70b")))
     assert oncall(storm, s.FLEET) == s.ALICE
     assert oncall(storm, s.FLEET.model_copy(update={"default_oncall": None})) == s.ONCALL
+
+
+def test_who_does_not_answer_is_followed_by_somebody_else_or_called_once_more():
+    code = s.incident(target=Target("code-7b"))
+    assert (oncall(code, s.FLEET), escalation(code, s.FLEET)) == (s.ONCALL, s.ONCALL)
+    declared = [service.model_copy(update={"escalation": s.BOB}) for service in s.FLEET.services]
+    assert escalation(code, s.FLEET.model_copy(update={"services": declared})) == s.BOB
+
+
+def test_without_a_service_of_its_own_the_fleets_on_call_is_called_to_the_end():
+    for nobodys in (
+        s.incident(target=Target(unresolved="?")),
+        s.incident(title=STORM_TITLE, target=Target(also=("chat-70b",))),
+    ):
+        assert escalation(nobodys, s.FLEET) == s.ALICE

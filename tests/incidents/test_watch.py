@@ -72,6 +72,14 @@ def test_the_on_call_is_reminded_and_then_somebody_else_is_asked(watch, store):
     assert reminders(store) == [("reminder:0:1", "U-ALICE"), ("reminder:0:2", "U-CAROL")]
 
 
+def test_what_belongs_to_no_service_reminds_the_fleets_on_call(watch, store):
+    change(store, target=Target(unresolved="no service of fleet.yaml matches its labels"))
+    watch = Watch(store, make_fleet("chat-70b").model_copy(update={"default_oncall": "U-FLEET"}), TIMING)
+    for seconds in (300, 900):
+        watch.step(at(seconds))
+    assert reminders(store) == [("reminder:0:1", "U-FLEET"), ("reminder:0:2", "U-FLEET")]
+
+
 def test_an_acknowledged_incident_reminds_nobody(watch, store):
     change(store, acked_by="U-ALICE")
     watch.step(at(5000))
