@@ -17,7 +17,7 @@ from bot.gpu_readings import GpuEvent
 from bot.outbound.terminal import render
 from bot.settings import AgentAccess, Settings
 from tests.fakes import NOW
-from tests.test_main import FLEET
+from tests.test_cli import FLEET
 
 WEBHOOK = json.loads((Path(__file__).parent / "payloads" / "am-webhook-firing-single.json").read_text())
 NOBODY = "http://127.0.0.1:9"
