@@ -17,6 +17,8 @@ from sandbox.started import Started
 # interpreter, forks every child; a pool's worker that starts a part and ends would otherwise take the part with it.
 _launcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-launcher")
 
+_STANDSTILL_SECONDS = 10.0  # the signal is on its way for longer where the cores are busy
+
 
 class PartError(RuntimeError):
     """A part did not start, or ended by itself. The text carries the end of its log."""
@@ -123,8 +125,13 @@ class Part(Started):
             self._process.wait()
 
     def freeze(self) -> None:
-        """SIGSTOP: it keeps its sockets and answers nothing."""
+        """SIGSTOP: it keeps its sockets and answers nothing. Returns when each of its threads stands still."""
         os.kill(self.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + _STANDSTILL_SECONDS
+        while not _stands_still(self.pid):
+            if time.monotonic() > deadline:
+                raise PartError(f"{self.name} still runs {_STANDSTILL_SECONDS:.0f} s after SIGSTOP")
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -146,3 +153,16 @@ class Part(Started):
 def answers(url: str, *, status: int = 200, verify: bool | str = True) -> Callable[[], bool]:
     """A readiness question: does GET `url` answer with `status`?"""
     return lambda: requests.get(url, timeout=2, verify=verify).status_code == status
+
+
+def _stands_still(pid: int) -> bool:
+    """Do all of the process's threads? The first may hear the signal while another still answers."""
+    return all(_state(task) in ("T", "") for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+def _state(task: Path) -> str:
+    """One letter; none if the thread is gone."""
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""

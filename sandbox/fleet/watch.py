@@ -3,7 +3,6 @@
 import json
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,18 +57,23 @@ class Watch:
         self._name = name
         self._inventory = inventory
         self._ask = ask
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch-{name}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
+    def stop(self) -> None:
+        """It starts no watch any more; one that stands ends with its connection."""
+        self._stopped.set()
+
     def _run(self) -> None:
-        while True:
+        while not self._stopped.is_set():
             try:
                 self._list_and_watch()
             except (client.ApiException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 log.warning("Watching %s broke, starting again: %s", self._name, error)
-                time.sleep(RETRY_SECONDS)
+                self._stopped.wait(RETRY_SECONDS)
 
     def _list_and_watch(self) -> None:
         listed = json.loads(self._ask(_preload_content=False, _request_timeout=10).data)

@@ -52,6 +52,21 @@ def test_a_part_that_never_gets_ready_is_an_error(tmp_path):
     part.stop()
 
 
+def grows(log: Path, seconds: float) -> bool:
+    size = log.stat().st_size
+    return eventually(lambda: log.stat().st_size > size, seconds)
+
+
+def test_a_frozen_part_stands_still_as_soon_as_that_is_said(tmp_path):
+    counts = "import time\nwhile True: print(time.monotonic(), flush=True)"
+    with Part("busy", [sys.executable, "-c", counts], log=tmp_path / "busy.log", ready=lambda: True) as part:
+        for _ in range(10):
+            assert grows(part.log, seconds=5)
+            part.freeze()
+            assert not grows(part.log, seconds=0.05)
+            part.thaw()
+
+
 def test_a_frozen_part_can_still_be_stopped(tmp_path):
     part = sleeper(tmp_path).start()
     part.freeze()

@@ -1,6 +1,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -91,11 +92,14 @@ def api_server(request: pytest.FixtureRequest) -> Iterator[Script]:
     server.server_close()
 
 
-def watched(script: Script) -> Inventory:
+@contextmanager
+def watched(script: Script) -> Iterator[Inventory]:
     inventory = Inventory()
     core = client.CoreV1Api(client.ApiClient(client.Configuration(host=script.url)))
-    Watch("pods", inventory, core.list_pod_for_all_namespaces).start()
-    return inventory
+    watch = Watch("pods", inventory, core.list_pod_for_all_namespaces)
+    watch.start()
+    yield inventory
+    watch.stop()
 
 
 CHANGES = [
@@ -107,8 +111,8 @@ CHANGES = [
 
 @pytest.mark.parametrize("api_server", [Script(([thing("a", "1")], CHANGES))], indirect=True)
 def test_a_list_is_followed_by_the_changes_after_it(api_server: Script):
-    inventory = watched(api_server)
-    until(lambda: names(inventory) == {"b"})
+    with watched(api_server) as inventory:
+        until(lambda: names(inventory) == {"b"})
     assert inventory.synced
     assert api_server.asked_versions == ["10"]
 
@@ -118,8 +122,8 @@ EXPIRED = [{"type": "ERROR", "object": {"kind": "Status", "code": 410, "message"
 
 @pytest.mark.parametrize("api_server", [Script(([thing("a", "1")], EXPIRED), ([thing("z", "9")], []))], indirect=True)
 def test_a_version_that_is_too_old_means_listing_anew(api_server: Script):
-    inventory = watched(api_server)
-    until(lambda: names(inventory) == {"z"})
+    with watched(api_server) as inventory:
+        until(lambda: names(inventory) == {"z"})
     assert api_server.lists == 2
 
 
@@ -132,6 +136,8 @@ def test_while_the_api_server_is_away_the_last_known_stays():
         tried.set()
         raise OSError("connection refused")
 
-    Watch("pods", inventory, refuse).start()
+    watch = Watch("pods", inventory, refuse)
+    watch.start()
     assert tried.wait(5)
+    watch.stop()
     assert names(inventory) == {"a"}
