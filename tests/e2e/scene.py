@@ -93,6 +93,12 @@ class Scene:
     def overload(self, ratio: float = 1.12) -> None:
         self.world.offer(self.town, ratio)
 
+    def wait_far_over_the_slo(self) -> None:
+        """Until the signal stands where no lost scrape hides it."""
+        buckets = f'vllm:time_to_first_token_seconds_bucket{{namespace="{self.namespace}"}}'
+        signal = f"histogram_quantile(0.99, sum by (le) (rate({buckets}[10s])))"
+        self.world.prometheus.wait_for(signal, lambda s: bool(s) and s[0].value > 3, PATIENCE_SECONDS)
+
     # ------------------------------------------------------------------------------------------ the API server
 
     def asked(self) -> list[AuditEntry]:

@@ -48,10 +48,11 @@ def without_prometheus_until_the_end(ground: Ground, folder: Path) -> None:
     with scene(ground, folder, dials=Dials(prometheus=True), environment=environment) as story:
         story.overload()
         story.alice.wait_message(CARD)
+        story.wait_far_over_the_slo()
         story.approve()
         with story.world.dials["prometheus"].control.down(Outage.REFUSE):
             story.wait_told("Cannot tell whether it helped", OUTCOME_SECONDS)
-            assert story.replicas() == 4
+            assert story.replicas() == approved_replicas(story)
             (ended,) = [p for p in story.proposals() if p[1] == "ended"]
             assert ended[2:4] == ("yes", "cannot tell"), ended
             assert "Prometheus" in ended[4], ended

@@ -25,9 +25,9 @@ def client(url: str, token_file: Path, **more) -> KubernetesHttp:
     return KubernetesHttp(url, token_file=token_file, **more)
 
 
-def failure(answer: Answering, token_file: Path) -> SourceError:
+def failure(answer: Answering, token_file: Path, *, timeout_seconds: float = 20) -> SourceError:
     with server(answer) as api, pytest.raises(SourceError) as raised:
-        client(api.url, token_file).get(PODS)
+        client(api.url, token_file, timeout_seconds=timeout_seconds).get(PODS)
     assert len(api.asked) == 1  # nothing is asked twice
     return raised.value
 
@@ -102,14 +102,14 @@ def test_only_a_404_is_absence(token_file):
 
 def test_silence_ends_after_the_time_allowed(token_file):
     start = time.monotonic()
-    error = failure(lambda _: Silence(), token_file)
+    error = failure(lambda _: Silence(), token_file, timeout_seconds=0.5)
     assert "did not answer within 0.5 s" in error.why and error.retryable
     assert time.monotonic() - start < 2
 
 
 def test_an_answer_without_end_ends_too(token_file):
     start = time.monotonic()
-    assert "did not answer within 0.5 s" in failure(lambda _: Trickle(), token_file).why
+    assert "did not answer within 0.5 s" in failure(lambda _: Trickle(), token_file, timeout_seconds=0.5).why
     assert time.monotonic() - start < 2
 
 
