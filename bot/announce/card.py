@@ -189,7 +189,8 @@ def _came_back_after(proposal: Proposal, view: View) -> bool:
 
 
 def _change_lines(view: View) -> list[str]:
-    told = [(p, changes.line(p, view.approvals.get(p.id, ()))) for p in view.proposals]
+    alone = len([p for p in view.proposals if changes.line(p, view.approvals.get(p.id, ())) is not None]) == 1
+    told = [(p, changes.line(p, view.approvals.get(p.id, ()), alone=alone)) for p in view.proposals]
     fix = _fix(view) if view.incident.state is IncidentState.RESOLVED else None
     lines = [line for p, line in told if line is not None and p is not fix]
     left_out = len(lines) - CHANGES

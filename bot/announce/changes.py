@@ -34,8 +34,8 @@ class ChangeMessage:
     report: Report
 
 
-def line(proposal: Proposal, approvals: Sequence[Approval]) -> str | None:
-    """For the card; None while there is nothing but a button to say."""
+def line(proposal: Proposal, approvals: Sequence[Approval], *, alone: bool = True) -> str | None:
+    """For the card; None while there is nothing but a button to say. `alone`: no other change is told of there."""
     what = what_changes(proposal)
     by = approved_by(approvals, proposal)
     match proposal.state:
@@ -51,7 +51,8 @@ def line(proposal: Proposal, approvals: Sequence[Approval]) -> str | None:
             return f":hourglass_flowing_sand: *Running*: {what}{progress} ({by})"
         case ProposalState.ENDED:
             icon, word = ended_as(proposal)
-            return f"{icon} *{word}*: {proposal.outcome or what}"
+            outcome = proposal.outcome if alone or not proposal.outcome else f"{what}: {proposal.outcome}"
+            return f"{icon} *{word}*: {outcome or what}"
         case ProposalState.REFUSED | ProposalState.FAILED | ProposalState.INTERRUPTED:
             icon, word = _BROKEN[proposal.state]
             return f"{icon} *{word}*: {what}: {_reason(proposal)}"

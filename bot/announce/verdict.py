@@ -69,10 +69,16 @@ def _round_of_the_cause(view: View) -> Round | None:
 
 
 def _begin_of_the_change(view: View) -> datetime | None:
-    """Of the one that runs, else of the one that helped, else of the first."""
-    begun = [p for p in view.proposals if p.started_at is not None]
-    counts = [p for p in begun if p.state is ProposalState.RUNNING] or [p for p in begun if p.helped is Helped.YES]
-    return min((p.started_at for p in counts or begun if p.started_at is not None), default=None)
+    """Of the one that runs, else of the last that helped, else of the first. What was done before the trouble came back
+    did not end it, and what it was then may be another story."""
+    begun = [(p, p.started_at) for p in view.proposals if p.started_at is not None]
+    running = [at for p, at in begun if p.state is ProposalState.RUNNING]
+    if running:
+        return min(running)
+    again = view.incident.reopened_at
+    since = [(p, at) for p, at in begun if again is None or at > again]
+    helped = [at for p, at in since if p.helped is Helped.YES]
+    return max(helped) if helped else min((at for _, at in since), default=None)
 
 
 def of_round(round: Round) -> Standing:

@@ -206,7 +206,7 @@ def test_what_was_taken_back_or_may_have_been_is_not_what_fixed_it(undo):
     shown = words(s.resolved(proposals=(s.HELPED, undo)))
     assert "What fixed it" not in shown and "· resolved after 14 min" in shown
     assert "no change of ours is known to have fixed it" in shown
-    assert "Helped: TTFT P99" in shown
+    assert "Helped: Scale chat-70b from 3 to 4 replicas: TTFT P99" in shown, "of several, each says which it is"
 
 
 @pytest.mark.parametrize("undo", [replace(UNDO, started_at=s.at(60)), replace(UNDO, applied=Applied.NO)])

@@ -83,6 +83,19 @@ def test_of_several_changes_the_one_that_helped_counts():
     assert standing(replace(view, rounds=(view.rounds[0], between, view.rounds[-1]))).title == "Memory pressure"
 
 
+def test_of_trouble_that_came_back_it_is_what_it_was_then():
+    """An overload is scaled away; then a bad revision reopens the incident, and is rolled back."""
+    view = s.resolved()
+    other = replace(s.UNDER_PROVISIONED, rule="bad_rollout", title="Bad rollout")
+    scaled = replace(s.HELPED, started_at=s.at(1), ended_at=s.at(2))
+    back = s.round_of(2, 4, findings=(other,))
+    again = replace(view, incident=replace(view.incident, reopened_at=s.at(3)), rounds=(view.rounds[0], back))
+    rolled_back = replace(s.HELPED, number=9, started_at=s.at(5), ended_at=s.at(7))
+    for later in ((rolled_back,), ()):
+        found = standing(replace(again, rounds=(*again.rounds, view.rounds[-1]), proposals=(scaled, *later)))
+        assert found.title == "Bad rollout"
+
+
 def test_a_cause_found_only_after_the_change_is_still_told():
     view = s.resolved()
     late = s.round_of(2, 9)
