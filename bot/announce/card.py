@@ -6,7 +6,16 @@ from datetime import timedelta
 
 from bot.announce import changes
 from bot.announce.amounts import amount, reading
-from bot.announce.verdict import Ending, Outcome, Standing, blind_spots_by_reason, ending, ruled_out_of, standing
+from bot.announce.verdict import (
+    Ending,
+    Outcome,
+    Standing,
+    blind_spots_by_reason,
+    came_back_after,
+    ending,
+    ruled_out_of,
+    standing,
+)
 from bot.announce.view import View
 from bot.incidents.alert import AlertStatus
 from bot.incidents.incident import STORM_TITLE, IncidentState, Round, SignalReading
@@ -169,7 +178,7 @@ def _how_it_ended(view: View) -> str:
 def _fix(view: View) -> Proposal | None:
     """The last change that helped, was in place when the trouble ended, and after which it did not come back."""
     helped = [p for p in view.proposals if p.state is ProposalState.ENDED and p.helped is Helped.YES]
-    stayed = [p for p in helped if not _taken_back(p, view) and not _came_back_after(p, view)]
+    stayed = [p for p in helped if not _taken_back(p, view) and not came_back_after(p, view)]
     return stayed[-1] if stayed else None
 
 
@@ -180,19 +189,16 @@ def _taken_back(proposal: Proposal, view: View) -> bool:
     return any(p.started_at is not None and (end is None or p.started_at <= end) for p in begun)
 
 
-def _came_back_after(proposal: Proposal, view: View) -> bool:
-    again = view.incident.reopened_at
-    return again is not None and proposal.ended_at is not None and proposal.ended_at <= again
-
-
 # ---------------------------------------------------------------------------------------------- changes, and by hand
 
 
 def _change_lines(view: View) -> list[str]:
-    alone = len([p for p in view.proposals if changes.line(p, view.approvals.get(p.id, ())) is not None]) == 1
-    told = [(p, changes.line(p, view.approvals.get(p.id, ()), alone=alone)) for p in view.proposals]
+    def told(*, alone: bool) -> list[tuple[Proposal, str]]:
+        lines = ((p, changes.line(p, view.approvals.get(p.id, ()), alone=alone)) for p in view.proposals)
+        return [(p, line) for p, line in lines if line is not None]
+
     fix = _fix(view) if view.incident.state is IncidentState.RESOLVED else None
-    lines = [line for p, line in told if line is not None and p is not fix]
+    lines = [line for p, line in told(alone=len(told(alone=True)) == 1) if p is not fix]
     left_out = len(lines) - CHANGES
     if left_out > 0:
         lines = [f"{left_out} earlier change{'s' if left_out > 1 else ''}: see the thread", *lines[-CHANGES:]]

@@ -11,7 +11,7 @@ from bot.announce.readings import missing
 from bot.announce.view import View
 from bot.incidents.incident import STORM_TITLE, IncidentState, Round, RoundReason
 from bot.incidents.judge import Finding, Verdict
-from bot.remediation.proposal import Helped, ProposalState
+from bot.remediation.proposal import Helped, Proposal, ProposalState
 from bot.report import plain
 from bot.runbook.schema import Severity
 
@@ -71,14 +71,18 @@ def _round_of_the_cause(view: View) -> Round | None:
 def _begin_of_the_change(view: View) -> datetime | None:
     """Of the one that runs, else of the last that helped, else of the first. What was done before the trouble came back
     did not end it, and what it was then may be another story."""
-    begun = [(p, p.started_at) for p in view.proposals if p.started_at is not None]
+    begun = [(p, p.started_at) for p in view.proposals if p.started_at is not None and not came_back_after(p, view)]
     running = [at for p, at in begun if p.state is ProposalState.RUNNING]
-    if running:
-        return min(running)
+    helped = [at for p, at in begun if p.helped is Helped.YES]
+    if helped and not running:
+        return max(helped)
+    return min(running or [at for _, at in begun], default=None)
+
+
+def came_back_after(proposal: Proposal, view: View) -> bool:
+    """The trouble, when the change was over. One that is under way while an alert flaps may still end it."""
     again = view.incident.reopened_at
-    since = [(p, at) for p, at in begun if again is None or at > again]
-    helped = [at for p, at in since if p.helped is Helped.YES]
-    return max(helped) if helped else min((at for _, at in since), default=None)
+    return again is not None and proposal.ended_at is not None and proposal.ended_at <= again
 
 
 def of_round(round: Round) -> Standing:

@@ -104,7 +104,7 @@ class Reconcile:
         if groups:
             yield self._told.active()
             return
-        for name in sorted(self._names(doubtful)):
+        for name in sorted(self._names(doubtful)):  # a matcher's text is quoted as JSON's
             yield self._told.active(matchers=[f"alertname={json.dumps(name, ensure_ascii=False)}"])
 
     def _names(self, fingerprints: Set[str]) -> set[str]:

@@ -96,6 +96,16 @@ def test_of_trouble_that_came_back_it_is_what_it_was_then():
         assert found.title == "Bad rollout"
 
 
+def test_what_a_change_brings_along_is_not_what_it_was_though_the_alert_flapped_meanwhile():
+    starting = replace(s.UNDER_PROVISIONED, rule="replicas_missing", title="Replicas missing")
+    view = s.resolved()
+    during = s.round_of(2, 9, reason=RoundReason.AFTER_CHANGE, findings=(starting,))
+    flapped = replace(view.incident, reopened_at=s.at(8))
+    assert s.HELPED.started_at < flapped.reopened_at < s.HELPED.ended_at
+    found = standing(replace(view, incident=flapped, rounds=(view.rounds[0], during, view.rounds[-1])))
+    assert found.title == "Under-provisioned"
+
+
 def test_a_cause_found_only_after_the_change_is_still_told():
     view = s.resolved()
     late = s.round_of(2, 9)
